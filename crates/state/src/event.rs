@@ -1,0 +1,46 @@
+//! What applying a command made happen, for those who act on it or show it.
+
+use std::sync::Arc;
+
+use cos_model::catalog::CatalogChange;
+use cos_model::{
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, JobKey, NodeId,
+};
+
+/// Something that happened at an index.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// A node was added or changed.
+    NodeChanged(NodeId),
+    /// A node was removed.
+    NodeRemoved(NodeId),
+    /// A job was added or changed.
+    JobChanged(JobKey),
+    /// A job was removed.
+    JobRemoved(JobKey),
+    /// An evaluation was added or changed.
+    EvalChanged(Arc<Evaluation>),
+    /// An evaluation was removed.
+    EvalRemoved(EvalId),
+    /// The scheduler placed or changed an allocation: its agent must know.
+    AllocPlanned(Arc<Allocation>),
+    /// An agent's report, or a health verdict, changed an allocation.
+    AllocReported(Arc<Allocation>),
+    /// An allocation was removed.
+    AllocRemoved {
+        /// The allocation.
+        id: AllocId,
+        /// The node it was on.
+        node: NodeId,
+    },
+    /// A deployment was added or changed.
+    DeploymentChanged(Arc<Deployment>),
+    /// A deployment was removed.
+    DeploymentRemoved(DeploymentId),
+    /// The catalog changed.
+    CatalogChanged(Arc<CatalogChange>),
+    /// A key was written or deleted.
+    KvChanged(Arc<str>),
+    /// The scheduler's configuration changed.
+    SchedulerConfigChanged,
+}

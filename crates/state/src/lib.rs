@@ -1,0 +1,32 @@
+//! The replicated state machine: commands in, tables changed, events out.
+//!
+//! Every server applies the same log in the same order and so holds the same tables. Nothing here
+//! reads a clock or draws entropy; the proposer stamps both into the command.
+//!
+//! # Invariants
+//!
+//! - **Total.** [`State::apply`] answers every command; what cannot be done is [`Refused`], and a
+//!   refused command changes nothing but the index.
+//! - **Deterministic.** The same log gives the same tables, events and [`State::hash`].
+//! - **Cheap to copy.** A clone shares everything, so a reader's snapshot costs nothing.
+//! - **One index per object.** Each object carries the index at which it last changed, and each
+//!   table the index at which anything in it last changed.
+//!
+//! # Deliberately absent
+//!
+//! - Deciding. Schedulers, deployment watchers and drains compute commands elsewhere.
+//! - Waiting. [`ControlPlane`] names how callers propose and wait; `server` implements it.
+
+mod codec;
+mod command;
+mod control_plane;
+mod event;
+mod state;
+
+pub use codec::{DecodeError, decode_request, encode_request};
+pub use command::{Command, Refused, Reply, Request, SchedulerConfig};
+pub use control_plane::{
+    Committed, ControlPlane, Leadership, Member, MemberStatus, ProposeError, Topic,
+};
+pub use event::Event;
+pub use state::{Applied, GroupSummary, State};

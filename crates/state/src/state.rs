@@ -1,0 +1,61 @@
+//! The tables.
+//!
+//! Reading is in `query`, changing in `apply` and its parts. Fields are private to this module
+//! tree, so nothing else can break an index.
+
+use std::sync::Arc;
+
+use cos_model::catalog::Catalog;
+use cos_model::kv::KvEntry;
+use cos_model::{
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, Node, NodeId,
+};
+use imbl::OrdMap;
+use serde::{Deserialize, Serialize};
+
+use crate::command::SchedulerConfig;
+
+mod apply;
+mod query;
+
+pub use apply::Applied;
+pub use query::GroupSummary;
+
+/// Everything that is replicated. A clone is cheap and does not change any more.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The index of the last applied entry.
+    index: u64,
+    /// Rolls over every applied entry; equal on all servers at equal index.
+    hash: u64,
+    nodes: OrdMap<NodeId, Arc<Node>>,
+    jobs: OrdMap<JobKey, Arc<Job>>,
+    /// Older and current versions of each job.
+    job_versions: OrdMap<(JobKey, u64), Arc<Job>>,
+    evals: OrdMap<EvalId, Arc<Evaluation>>,
+    evals_by_job: OrdMap<(JobKey, EvalId), ()>,
+    allocs: OrdMap<AllocId, Arc<Allocation>>,
+    allocs_by_node: OrdMap<(NodeId, AllocId), ()>,
+    allocs_by_job: OrdMap<(JobKey, AllocId), ()>,
+    allocs_by_eval: OrdMap<(EvalId, AllocId), ()>,
+    deployments: OrdMap<DeploymentId, Arc<Deployment>>,
+    deployments_by_job: OrdMap<(JobKey, DeploymentId), ()>,
+    catalog: Catalog,
+    kv: OrdMap<Arc<str>, Arc<KvEntry>>,
+    /// The index at which each deleted key was deleted, so that a waiter on a prefix wakes.
+    kv_tombstones: OrdMap<Arc<str>, u64>,
+    scheduler_config: SchedulerConfig,
+    tables: TableIndexes,
+}
+
+/// The index at which each table last changed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct TableIndexes {
+    nodes: u64,
+    jobs: u64,
+    evals: u64,
+    allocs: u64,
+    deployments: u64,
+    kv: u64,
+    scheduler_config: u64,
+}
