@@ -35,6 +35,7 @@ pub mod service;
 pub mod task;
 pub mod time;
 pub mod value;
+pub mod version;
 
 pub use allocation::{
     AllocHealth, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DesiredStatus,

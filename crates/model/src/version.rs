@@ -1,0 +1,10 @@
+//! What this program calls itself, and which levels of compatibility it claims.
+
+/// The version of cos.
+pub const COS: &str = env!("CARGO_PKG_VERSION");
+
+/// The level of Nomad's API and command line that is claimed.
+pub const NOMAD: &str = "1.10.0";
+
+/// The level of Consul's API and command line that is claimed.
+pub const CONSUL: &str = "1.20.0";
