@@ -4,6 +4,7 @@
 
 pub mod clock;
 pub mod entropy;
+pub mod rpc;
 pub mod tasks;
 
 pub use clock::{Clock, SystemClock};

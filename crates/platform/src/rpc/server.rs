@@ -1,0 +1,215 @@
+//! The listening side: one task per connection, one more per stream.
+//!
+//! Deliberately absent: routing by method. A [`Service`] knows its methods; this file knows only
+//! the difference between a call and a stream.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{FutureExt, StreamExt};
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::body::Body;
+use tonic::server::{Grpc, StreamingService, UnaryService};
+use tonic::{Status, Streaming};
+
+use super::codec::{RawCodec, to_status};
+use super::{
+    CALL_PREFIX, CONCURRENT_MAX, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, KEEPALIVE_INTERVAL,
+    KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, RpcError, STREAM_PREFIX, STREAM_QUEUE_MESSAGES,
+    STREAM_WINDOW_BYTES, Service,
+};
+use crate::{Fate, Tasks};
+
+/// How long calls under way may still take once the tasks are asked to end.
+const DRAIN_TIMEOUT: Duration = Duration::from_millis(500);
+/// How long to wait when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Serves `service` on `listener` until `tasks` are asked to end.
+pub async fn serve(listener: TcpListener, service: Arc<dyn Service>, tasks: &Tasks) {
+    let stopping = tasks.stopping();
+    loop {
+        // Cancelling `accept` loses no connection.
+        let accepted = tokio::select! {
+            () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, _)) => {
+                let connection = serve_connection(stream, Arc::clone(&service), tasks.clone());
+                tasks.spawn("rpc connection", Fate::Ends, connection);
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept an rpc connection");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// Makes a byte stream of a fresh connection. Mutual TLS belongs here: the handshake, and the
+/// peer's name and role from its certificate, before a byte reaches HTTP/2.
+fn secure(stream: TcpStream) -> io::Result<TcpStream> {
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+async fn serve_connection(stream: TcpStream, service: Arc<dyn Service>, tasks: Tasks) {
+    let stream = match secure(stream) {
+        Ok(stream) => stream,
+        Err(error) => {
+            tracing::debug!(%error, "rpc connection refused");
+            return;
+        }
+    };
+    let stopping = tasks.stopping();
+    let answer = service_fn(move |request| {
+        let exchange = Exchange { service: Arc::clone(&service), tasks: tasks.clone() };
+        async move { Ok::<_, Infallible>(exchange.answer(request).await) }
+    });
+    let connection = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES_MAX)
+        .max_concurrent_streams(CONCURRENT_MAX)
+        .keep_alive_interval(KEEPALIVE_INTERVAL)
+        .keep_alive_timeout(KEEPALIVE_TIMEOUT)
+        .serve_connection(TokioIo::new(stream), answer);
+    let mut connection = pin!(connection);
+    // A cancelled arm loses nothing: the connection lives on in `connection`.
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stopping.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            tokio::time::timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "rpc connection ended");
+    }
+}
+
+/// One request and what is needed to answer it.
+struct Exchange {
+    service: Arc<dyn Service>,
+    tasks: Tasks,
+}
+
+impl Exchange {
+    async fn answer(self, request: Request<Incoming>) -> Response<Body> {
+        let mut grpc = Grpc::new(RawCodec)
+            .max_decoding_message_size(MESSAGE_BYTES_MAX)
+            .max_encoding_message_size(MESSAGE_BYTES_MAX);
+        let path = request.uri().path().to_owned();
+        if let Some(method) = path.strip_prefix(CALL_PREFIX) {
+            let call = Call { service: self.service, method: method.to_owned() };
+            grpc.unary(call, request).await
+        } else if let Some(method) = path.strip_prefix(STREAM_PREFIX) {
+            let open = Open { exchange: self, method: method.to_owned() };
+            grpc.streaming(open, request).await
+        } else {
+            Status::unimplemented(format!("no such path: {path}")).into_http()
+        }
+    }
+}
+
+type Answer<T> = Pin<Box<dyn Future<Output = Result<tonic::Response<T>, Status>> + Send>>;
+
+struct Call {
+    service: Arc<dyn Service>,
+    method: String,
+}
+
+impl UnaryService<Bytes> for Call {
+    type Response = Bytes;
+    type Future = Answer<Bytes>;
+
+    fn call(&mut self, request: tonic::Request<Bytes>) -> Self::Future {
+        let service = Arc::clone(&self.service);
+        let method = std::mem::take(&mut self.method);
+        Box::pin(async move {
+            let reply = service.call(&method, request.into_inner()).await;
+            reply.map(tonic::Response::new).map_err(to_status)
+        })
+    }
+}
+
+struct Open {
+    exchange: Exchange,
+    method: String,
+}
+
+impl StreamingService<Bytes> for Open {
+    type Response = Bytes;
+    type ResponseStream = BoxStream<'static, Result<Bytes, Status>>;
+    type Future = Answer<Self::ResponseStream>;
+
+    fn call(&mut self, request: tonic::Request<Streaming<Bytes>>) -> Self::Future {
+        let service = Arc::clone(&self.exchange.service);
+        let method = std::mem::take(&mut self.method);
+        let (outbound, outbound_queue) = mpsc::channel(STREAM_QUEUE_MESSAGES);
+        let (fate_sender, fate) = oneshot::channel();
+        let stopping = self.exchange.tasks.stopping();
+        self.exchange.tasks.spawn("rpc stream", Fate::Ends, async move {
+            // Both arms may be dropped: the peer is told, or is gone.
+            let outcome = tokio::select! {
+                outcome = run_stream(service, method, request.into_inner(), outbound) => outcome,
+                () = stopping.cancelled() => Err(RpcError::Closed),
+            };
+            // Nobody listens if the peer is gone.
+            drop(fate_sender.send(outcome));
+        });
+        // The last item of the stream is the fate of the handler, if it was not a good one.
+        let last = fate.map(|fate| fate.unwrap_or(Err(RpcError::Closed)).err());
+        let last = stream::once(last)
+            .filter_map(|error| std::future::ready(error.map(|error| Err(to_status(error)))));
+        let body = ReceiverStream::new(outbound_queue).map(Ok).chain(last).boxed();
+        Box::pin(std::future::ready(Ok(tonic::Response::new(body))))
+    }
+}
+
+/// Runs the handler of one stream and feeds it, until it ends or the peer is gone.
+async fn run_stream(
+    service: Arc<dyn Service>,
+    method: String,
+    mut source: Streaming<Bytes>,
+    outbound: mpsc::Sender<Bytes>,
+) -> Result<(), RpcError> {
+    let (inbound, inbound_queue) = mpsc::channel(STREAM_QUEUE_MESSAGES);
+    let peer_gone = outbound.clone();
+    let feed = async move {
+        loop {
+            match source.message().await {
+                Ok(Some(message)) => {
+                    if inbound.send(message).await.is_err() {
+                        return std::future::pending().await;
+                    }
+                }
+                // The peer has said all it had to say and may still listen.
+                Ok(None) => break,
+                Err(_) => return RpcError::Closed,
+            }
+        }
+        drop(inbound);
+        std::future::pending().await
+    };
+    // Whichever arm ends first ends the stream; the others hold nothing that outlives it.
+    tokio::select! {
+        outcome = service.stream(&method, inbound_queue, outbound) => outcome,
+        error = feed => Err(error),
+        () = peer_gone.closed() => Err(RpcError::Closed),
+    }
+}
