@@ -20,6 +20,7 @@
 mod codec;
 mod command;
 mod control_plane;
+pub mod evaluations;
 mod event;
 mod state;
 
