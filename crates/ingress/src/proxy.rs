@@ -1,0 +1,127 @@
+//! The workers: threads that serve connections, each with its own runtime and upstream pool.
+//!
+//! A request is read, routed, sent and answered on one thread. Only the accepted socket crosses.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpStream;
+use tokio::sync::mpsc;
+
+use cos_platform::{Clock, Tasks};
+
+use crate::table::Table;
+
+mod forward;
+mod headers;
+mod pool;
+mod redirect;
+mod tls;
+
+use forward::Forwarder;
+
+/// How long a client may take to send its request's head.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+/// How large a request's head may be.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// How often idle upstream connections are looked over.
+const PRUNE_EVERY: Duration = Duration::from_secs(5);
+
+/// All workers. Clones are handles to the same threads.
+#[derive(Clone, Debug)]
+pub(crate) struct Workers {
+    queues: Arc<[mpsc::UnboundedSender<Accepted>]>,
+    next: Arc<AtomicUsize>,
+}
+
+/// A connection on its way to a worker, detached from the accepting runtime.
+#[derive(Debug)]
+struct Accepted {
+    socket: std::net::TcpStream,
+    peer: SocketAddr,
+}
+
+impl Workers {
+    /// Starts the threads. They end when the tasks stop.
+    pub(crate) fn start(
+        count: usize,
+        table: &Arc<ArcSwap<Table>>,
+        clock: &Arc<dyn Clock>,
+        tasks: &Tasks,
+    ) -> std::io::Result<Self> {
+        let mut queues = Vec::with_capacity(count);
+        for number in 0..count {
+            let (queue, accepted) = mpsc::unbounded_channel();
+            queues.push(queue);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (table, clock, tasks) = (Arc::clone(table), Arc::clone(clock), tasks.clone());
+            std::thread::Builder::new().name(format!("ingress-{number}")).spawn(move || {
+                let local = tokio::task::LocalSet::new();
+                local.block_on(&runtime, work(accepted, table, clock, tasks));
+            })?;
+        }
+        Ok(Self { queues: queues.into(), next: Arc::default() })
+    }
+
+    /// Gives a connection to the next worker in turn.
+    pub(crate) fn hand_over(&self, socket: TcpStream, peer: SocketAddr) {
+        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.queues.len();
+        // A socket that cannot be set up or whose worker is gone is closed by dropping it.
+        if socket.set_nodelay(true).is_ok()
+            && let Ok(socket) = socket.into_std()
+        {
+            drop(self.queues[turn].send(Accepted { socket, peer }));
+        }
+    }
+}
+
+async fn work(
+    mut accepted: mpsc::UnboundedReceiver<Accepted>,
+    table: Arc<ArcSwap<Table>>,
+    clock: Arc<dyn Clock>,
+    tasks: Tasks,
+) {
+    let stopping = tasks.stopping();
+    let forwarder = Rc::new(Forwarder::new(table, clock));
+    let mut prune = tokio::time::interval(PRUNE_EVERY);
+    loop {
+        tokio::select! {
+            // All three may be cancelled: a socket stays queued, a tick comes again.
+            next = accepted.recv() => match next {
+                Some(connection) => serve(connection, &forwarder),
+                None => return,
+            },
+            _ = prune.tick() => forwarder.prune(),
+            () = stopping.cancelled() => return,
+        }
+    }
+}
+
+fn serve(accepted: Accepted, forwarder: &Rc<Forwarder>) {
+    let Ok(socket) = TcpStream::from_std(accepted.socket) else { return };
+    let local = socket.local_addr().unwrap_or(accepted.peer);
+    let peer = accepted.peer;
+    let forwarder = Rc::clone(forwarder);
+    tokio::task::spawn_local(async move {
+        let service = service_fn(move |request| {
+            let forwarder = Rc::clone(&forwarder);
+            async move { forwarder.answer(request, peer, local).await }
+        });
+        let connection = hyper::server::conn::http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEAD_TIMEOUT)
+            .max_buf_size(HEAD_BYTES_MAX)
+            .half_close(false)
+            .serve_connection(TokioIo::new(socket), service)
+            .with_upgrades();
+        if let Err(error) = connection.await {
+            tracing::trace!(%peer, %error, "client connection ended early");
+        }
+    });
+}

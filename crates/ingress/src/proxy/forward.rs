@@ -1,0 +1,316 @@
+//! One request's way: route, rewrite, send, answer.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::{Request, Response, StatusCode, Uri};
+use hyper_util::rt::TokioIo;
+
+use cos_platform::{Clock, entropy};
+
+use super::headers;
+use super::pool::{Pool, Upstream};
+use super::redirect;
+use crate::normalize::normalize;
+use crate::table::{Table, Target};
+
+/// The body of an answer: an instance's, or our own short one.
+type Body = Either<Incoming, Full<Bytes>>;
+
+/// How many instances are tried when one does not accept the connection. Nothing was sent to
+/// those that did not, so trying another is safe for any request.
+const INSTANCES_TRIED_MAX: usize = 3;
+
+/// What a worker needs to answer requests.
+#[derive(Debug)]
+pub(super) struct Forwarder {
+    table: Arc<ArcSwap<Table>>,
+    clock: Arc<dyn Clock>,
+    pool: Pool,
+    /// State of the sequence from which targets are picked; seeded once, one step per request.
+    entropy: std::cell::Cell<u64>,
+}
+
+impl Forwarder {
+    pub(super) fn new(table: Arc<ArcSwap<Table>>, clock: Arc<dyn Clock>) -> Self {
+        let seed = u64::try_from(entropy::draw() >> 64).unwrap_or(1) | 1;
+        Self { table, clock, pool: Pool::default(), entropy: std::cell::Cell::new(seed) }
+    }
+
+    /// Closes upstream connections that rested too long.
+    pub(super) fn prune(&self) {
+        self.pool.prune(self.clock.monotonic());
+    }
+
+    /// Answers one request. Every failure is an answer too.
+    pub(super) async fn answer(
+        &self,
+        mut request: Request<Incoming>,
+        peer: SocketAddr,
+        local: SocketAddr,
+    ) -> Result<Response<Body>, Infallible> {
+        if is_ambiguous(&request) {
+            return Ok(short(StatusCode::BAD_REQUEST, "bad request\n"));
+        }
+        let host_header = request.headers().get(header::HOST).cloned();
+        let host = bare_host(host_header.as_ref());
+        let Some(path) = normalize(request.uri().path()).map(std::borrow::Cow::into_owned) else {
+            return Ok(short(StatusCode::BAD_REQUEST, "bad path\n"));
+        };
+        let table = self.table.load_full();
+        let point = self.next_entropy();
+        let mut found = None;
+        for route in table.candidates(&host, &path) {
+            let Some(target) = route.pick(point) else { continue };
+            if let Some((code, url)) = &target.spec.redirect {
+                let query = request.uri().query();
+                match redirect::target(&target.spec, url, &host, &path, query) {
+                    Some(location) => return Ok(moved(*code, &location)),
+                    None => continue,
+                }
+            }
+            found = Some((route, target));
+            break;
+        }
+        let Some((route, target)) = found else {
+            return Ok(short(StatusCode::NOT_FOUND, ""));
+        };
+        headers::add_forwarded(request.headers_mut(), host_header.as_ref(), peer, local);
+        let mut tried: Vec<&Target> = Vec::new();
+        let mut target = target;
+        loop {
+            tried.push(target);
+            match self.send(request, target, &path).await {
+                Sent::Answered(response) => return Ok(response),
+                Sent::Refused(returned) => request = *returned,
+            }
+            let other = (0..route.targets.len())
+                .filter_map(|_| route.pick(self.next_entropy()))
+                .find(|other| tried.iter().all(|tried| tried.address != other.address));
+            match other {
+                Some(other) if tried.len() < INSTANCES_TRIED_MAX => target = other,
+                _ => return Ok(short(StatusCode::BAD_GATEWAY, "no instance answers\n")),
+            }
+        }
+    }
+
+    /// Sends a request to one instance. Gives it back if nothing of it was sent.
+    async fn send(&self, request: Request<Incoming>, target: &Target, path: &str) -> Sent {
+        let original_uri = request.uri().clone();
+        let original_host = request.headers().get(header::HOST).cloned();
+        let mut request = match rewrite(request, target, path) {
+            Ok(request) => request,
+            Err(response) => return Sent::Answered(*response),
+        };
+        let upgrade = headers::wanted_upgrade(request.headers());
+        headers::remove_hop_by_hop(request.headers_mut());
+        request.headers_mut().remove(header::UPGRADE);
+        let client_side = upgrade.map(|protocol| {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            request.headers_mut().insert(header::UPGRADE, protocol);
+            hyper::upgrade::on(&mut request)
+        });
+        let server_name = server_name(target, request.headers().get(header::HOST));
+        loop {
+            let resting = self.pool.take(&target.address, target.protocol);
+            let fresh = resting.is_none();
+            let mut upstream = match resting {
+                Some(upstream) => upstream,
+                None => {
+                    match self.pool.connect(&target.address, target.protocol, &server_name).await {
+                        Ok(upstream) => upstream,
+                        Err(error) => {
+                            tracing::debug!(target = %target.address, %error, "cannot connect");
+                            return Sent::given_back(request, original_uri, original_host);
+                        }
+                    }
+                }
+            };
+            match upstream.try_send_request(request).await {
+                Ok(response) => {
+                    return Sent::Answered(self.pass_on(response, upstream, target, client_side));
+                }
+                Err(mut error) => match error.take_message() {
+                    // A resting connection was closed under us: a fresh one may do.
+                    Some(returned) if !fresh => request = returned,
+                    Some(returned) => {
+                        return Sent::given_back(returned, original_uri, original_host);
+                    }
+                    None => {
+                        let error = error.into_error();
+                        tracing::debug!(target = %target.address, %error, "instance failed");
+                        return Sent::Answered(short(StatusCode::BAD_GATEWAY, "instance failed\n"));
+                    }
+                },
+            }
+        }
+    }
+
+    /// Passes an instance's answer on and keeps the connection.
+    fn pass_on(
+        &self,
+        mut response: Response<Incoming>,
+        upstream: Upstream,
+        target: &Target,
+        client_side: Option<hyper::upgrade::OnUpgrade>,
+    ) -> Response<Body> {
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(client_side) = client_side else {
+                return short(StatusCode::BAD_GATEWAY, "instance switched protocols unasked\n");
+            };
+            let instance_side = hyper::upgrade::on(&mut response);
+            tokio::task::spawn_local(splice(client_side, instance_side));
+            return response.map(Either::Left);
+        }
+        self.pool.give(&target.address, target.protocol, upstream, self.clock.monotonic());
+        headers::remove_hop_by_hop(response.headers_mut());
+        response.map(Either::Left)
+    }
+
+    /// One step of xorshift64*: cheap, and even enough for balancing.
+    fn next_entropy(&self) -> u64 {
+        let mut state = self.entropy.get();
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        self.entropy.set(state);
+        state.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+}
+
+/// What became of sending.
+enum Sent {
+    /// There is an answer.
+    Answered(Response<Body>),
+    /// The instance took nothing; here is the request as it came.
+    Refused(Box<Request<Incoming>>),
+}
+
+impl Sent {
+    fn given_back(mut request: Request<Incoming>, uri: Uri, host: Option<HeaderValue>) -> Self {
+        *request.uri_mut() = uri;
+        if let Some(host) = host {
+            request.headers_mut().insert(header::HOST, host);
+        }
+        Self::Refused(Box::new(request))
+    }
+}
+
+/// Applies what the tag says of path and host.
+fn rewrite(
+    mut request: Request<Incoming>,
+    target: &Target,
+    path: &str,
+) -> Result<Request<Incoming>, Box<Response<Body>>> {
+    let spec = &target.spec;
+    let path = if spec.strip.is_some() || spec.prepend.is_some() {
+        if let Some(strip) = spec.strip.as_deref()
+            && let Ok(prefix) = HeaderValue::from_str(strip)
+        {
+            request.headers_mut().insert("x-forwarded-prefix", prefix);
+        }
+        encode_path(&redirect::rewrite_path(spec, path))
+    } else {
+        request.uri().path().to_owned()
+    };
+    let path_and_query = match request.uri().query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path,
+    };
+    let Ok(uri) = path_and_query.parse::<Uri>() else {
+        return Err(Box::new(short(StatusCode::BAD_REQUEST, "bad path\n")));
+    };
+    *request.uri_mut() = uri;
+    let host = match spec.upstream_host.as_deref() {
+        Some("dst") => HeaderValue::from_str(&target.address).ok(),
+        Some(name) => HeaderValue::from_str(name).ok(),
+        None => None,
+    };
+    if let Some(host) = host {
+        request.headers_mut().insert(header::HOST, host);
+    }
+    Ok(request)
+}
+
+/// Escapes what a decoded path may hold and a request line may not.
+fn encode_path(path: &str) -> String {
+    let mut encoded = String::with_capacity(path.len());
+    for byte in path.bytes() {
+        if byte.is_ascii_graphic() && !matches!(byte, b'?' | b'#' | b'%' | b'"' | b'<' | b'>') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            for digit in [byte >> 4, byte & 15] {
+                encoded.push(char::from(b"0123456789ABCDEF"[usize::from(digit)]));
+            }
+        }
+    }
+    encoded
+}
+
+/// A request with two lengths, or with a coding besides `chunked`, means different things to
+/// different readers, so nobody gets it. A length beside `chunked` was already taken away by the
+/// parser, as the protocol asks.
+fn is_ambiguous(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let first = lengths.next();
+    let coding = headers.get_all(header::TRANSFER_ENCODING).iter().collect::<Vec<_>>();
+    let plain_coding = match coding.as_slice() {
+        [] => true,
+        [only] => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        _ => false,
+    };
+    lengths.next().is_some() || !plain_coding || (first.is_some() && !coding.is_empty())
+}
+
+/// The host in lower case without its port.
+fn bare_host(host: Option<&HeaderValue>) -> String {
+    let host = host.and_then(|host| host.to_str().ok()).unwrap_or("");
+    let bare = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
+        _ => host,
+    };
+    bare.to_lowercase()
+}
+
+fn server_name(target: &Target, host: Option<&HeaderValue>) -> String {
+    let upstream = target.address.rsplit_once(':').map_or(&*target.address, |(name, _)| name);
+    match target.spec.upstream_host.as_deref() {
+        Some("dst") => upstream.to_owned(),
+        Some(name) => name.to_owned(),
+        None if host.is_some() => bare_host(host),
+        None => upstream.to_owned(),
+    }
+}
+
+async fn splice(client: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) {
+    if let (Ok(client), Ok(instance)) = tokio::join!(client, instance) {
+        let mut client = TokioIo::new(client);
+        let mut instance = TokioIo::new(instance);
+        // Either side's end ends both; a cut connection is not the proxy's error.
+        tokio::io::copy_bidirectional(&mut client, &mut instance).await.ok();
+    }
+}
+
+fn short(status: StatusCode, text: &'static str) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::new(Bytes::from_static(text.as_bytes()))));
+    *response.status_mut() = status;
+    response
+}
+
+fn moved(code: u16, location: &str) -> Response<Body> {
+    let Ok(location) = HeaderValue::from_str(location) else {
+        return short(StatusCode::BAD_REQUEST, "bad path\n");
+    };
+    let status = StatusCode::from_u16(code).unwrap_or(StatusCode::FOUND);
+    let mut response = short(status, "");
+    response.headers_mut().insert(header::LOCATION, location);
+    response
+}

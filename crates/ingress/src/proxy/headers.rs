@@ -1,0 +1,149 @@
+//! What a proxy must take from and add to a request's head.
+
+use std::net::SocketAddr;
+
+use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+/// Headers that concern one connection only.
+const HOP_BY_HOP: [HeaderName; 7] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    header::PROXY_AUTHENTICATE,
+    header::PROXY_AUTHORIZATION,
+    header::TE,
+    header::TRAILER,
+    HeaderName::from_static("proxy-connection"),
+];
+
+/// Headers by which instances judge where a request came from. A client may not have them removed
+/// by naming them in `Connection`.
+const PROTECTED: [&str; 7] = [
+    "forwarded",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-port",
+    "x-forwarded-prefix",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// Removes what concerns only the connection it came on.
+pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(header::CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(header::CONNECTION)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .filter_map(|name| name.trim().parse().ok())
+            .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for name in &HOP_BY_HOP {
+        headers.remove(name);
+    }
+}
+
+/// Whether a request wants to leave HTTP, as WebSocket does, and to what.
+pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
+    let asks = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|word| word.trim().eq_ignore_ascii_case("upgrade"));
+    if asks { headers.get(header::UPGRADE).cloned() } else { None }
+}
+
+/// Adds who asked, how and where, as fabio does: the client's address is appended, the rest is set
+/// only where it is absent.
+pub(super) fn add_forwarded(
+    headers: &mut HeaderMap,
+    host: Option<&HeaderValue>,
+    peer: SocketAddr,
+    local: SocketAddr,
+) {
+    let client = peer.ip().to_string();
+    let chain = match headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
+        Some(before) => HeaderValue::from_str(&format!("{before}, {client}")),
+        None => HeaderValue::from_str(&client),
+    };
+    if let Ok(chain) = chain {
+        headers.insert("x-forwarded-for", chain);
+    }
+    if let Ok(client) = HeaderValue::from_str(&client) {
+        headers.entry("x-real-ip").or_insert(client);
+    }
+    headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static("http"));
+    if let Some(host) = host {
+        let port = host
+            .to_str()
+            .ok()
+            .and_then(|host| host.rsplit_once(':'))
+            .and_then(|(_, port)| HeaderValue::from_str(port).ok())
+            .unwrap_or(HeaderValue::from_static("80"));
+        headers.entry("x-forwarded-port").or_insert(port);
+        headers.entry("x-forwarded-host").or_insert_with(|| host.clone());
+    }
+    let by = format!("by={}", local.ip());
+    let forwarded = match headers.get(header::FORWARDED).and_then(|value| value.to_str().ok()) {
+        Some(before) => format!("{before}; {by}"),
+        None => format!("for={}; proto=http; {by}; httpproto=http/1.1", peer.ip()),
+    };
+    if let Ok(forwarded) = HeaderValue::from_str(&forwarded) {
+        headers.insert(header::FORWARDED, forwarded);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(text: &str) -> HeaderMap {
+        text.lines()
+            .filter_map(|line| line.split_once(": "))
+            .map(|(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap()))
+            .collect()
+    }
+
+    #[test]
+    fn headers_of_one_hop_are_removed_and_protected_ones_stay() {
+        let mut head = headers(
+            "connection: keep-alive, x-secret, X-Forwarded-For\nkeep-alive: 5\nte: gzip\n\
+             x-secret: 1\nx-forwarded-for: 9.9.9.9\naccept: a",
+        );
+        remove_hop_by_hop(&mut head);
+        let mut left: Vec<&str> = head.keys().map(HeaderName::as_str).collect();
+        left.sort_unstable();
+        assert_eq!(left, ["accept", "x-forwarded-for"]);
+    }
+
+    #[test]
+    fn the_client_is_appended_and_the_rest_is_set_once() {
+        let mut head = headers("x-forwarded-for: 9.9.9.9\nx-forwarded-proto: https");
+        let host = HeaderValue::from_static("shop:9999");
+        add_forwarded(
+            &mut head,
+            Some(&host),
+            "10.1.1.1:5".parse().unwrap(),
+            "10.2.2.2:9999".parse().unwrap(),
+        );
+        let get = |name: &str| head.get(name).unwrap().to_str().unwrap();
+        assert_eq!(get("x-forwarded-for"), "9.9.9.9, 10.1.1.1");
+        assert_eq!(get("x-forwarded-proto"), "https");
+        assert_eq!(get("x-forwarded-port"), "9999");
+        assert_eq!(get("x-forwarded-host"), "shop:9999");
+        assert_eq!(get("x-real-ip"), "10.1.1.1");
+        assert_eq!(get("forwarded"), "for=10.1.1.1; proto=http; by=10.2.2.2; httpproto=http/1.1");
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_headers() {
+        assert!(wanted_upgrade(&headers("upgrade: websocket")).is_none());
+        let head = headers("connection: keep-alive, Upgrade\nupgrade: websocket");
+        assert_eq!(wanted_upgrade(&head).unwrap(), "websocket");
+    }
+}
