@@ -1,11 +1,18 @@
-//! The one seam to the machine: clock, entropy, supervised tasks, and the cluster's own protocol.
+//! The one seam to the machine: clock, entropy, disk, log, signals, supervised tasks, and the
+//! cluster's own protocol.
 //!
 //! Shells reach the machine only through here, so that a simulator can stand in for it.
 
 pub mod clock;
+pub mod disk;
 pub mod entropy;
+pub mod logging;
 pub mod rpc;
+pub mod shutdown;
 pub mod tasks;
+pub mod thread;
 
 pub use clock::{Clock, SystemClock};
+pub use disk::{Disk, DiskFile};
+pub use logging::LogHub;
 pub use tasks::{Fate, Tasks};
