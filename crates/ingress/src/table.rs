@@ -169,6 +169,14 @@ impl Route {
         let at = self.bounds.partition_point(|bound| *bound <= point);
         self.targets.get(at)
     }
+
+    /// All targets that have a share, once around from a place that `entropy` chooses.
+    pub fn from_anywhere(&self, entropy: u64) -> impl Iterator<Item = &Target> {
+        let length = self.targets.len().max(1);
+        let start = usize::try_from(entropy % length as u64).unwrap_or(0);
+        let (before, after) = self.targets.split_at(start.min(self.targets.len()));
+        after.iter().chain(before).filter(|target| target.share > 0.0)
+    }
 }
 
 #[expect(

@@ -90,8 +90,8 @@ impl Forwarder {
                 Sent::Answered(response) => return Ok(response),
                 Sent::Refused(returned) => request = *returned,
             }
-            let other = (0..route.targets.len())
-                .filter_map(|_| route.pick(self.next_entropy()))
+            let other = route
+                .from_anywhere(self.next_entropy())
                 .find(|other| tried.iter().all(|tried| tried.address != other.address));
             match other {
                 Some(other) if tried.len() < INSTANCES_TRIED_MAX => target = other,
