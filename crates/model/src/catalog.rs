@@ -20,6 +20,7 @@ use serde::{Deserialize, Serialize};
 
 mod apply;
 mod query;
+mod stored;
 
 pub use query::Instance;
 
@@ -237,6 +238,7 @@ type NameTriple = (Arc<str>, Arc<str>, Arc<str>);
 
 /// All nodes, service instances and checks, with an index per question that is asked.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(from = "stored::Stored", into = "stored::Stored")]
 pub struct Catalog {
     index: u64,
     nodes: OrdMap<Arc<str>, Arc<CatalogNode>>,

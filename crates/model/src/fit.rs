@@ -64,8 +64,11 @@ impl Usage {
         }
     }
 
-    /// Whether a host port is held on an address.
+    /// Whether a host port is held on an address; for the empty address, on any.
     pub fn holds(&self, host_ip: &str, port: u16) -> bool {
+        if host_ip.is_empty() {
+            return self.ports.iter().any(|(_, held)| *held == port);
+        }
         self.ports.contains(&(String::new(), port))
             || self.ports.contains(&(host_ip.to_owned(), port))
     }

@@ -32,6 +32,7 @@ pub mod plan;
 pub mod policy;
 pub mod resources;
 pub mod service;
+pub mod stored;
 pub mod task;
 pub mod time;
 pub mod value;

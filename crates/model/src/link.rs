@@ -80,7 +80,8 @@ pub enum ToAgent {
         generation: u64,
         /// Whether this is everything; then what is absent must be stopped and forgotten.
         complete: bool,
-        /// Allocations that changed by the scheduler's will.
+        /// Allocations that changed by the scheduler's will. Sent with each job once.
+        #[serde(with = "crate::stored")]
         allocs: Vec<Arc<Allocation>>,
         /// Allocations that were collected as garbage.
         removed: Vec<AllocId>,

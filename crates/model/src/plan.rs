@@ -19,7 +19,9 @@ pub struct Plan {
     pub based_on: u64,
     /// Whether a plan that fits only in part is refused whole.
     pub all_at_once: bool,
-    /// New allocations, and new versions of allocations updated in place (same id).
+    /// New allocations, and new versions of allocations updated in place (same id). Stored with
+    /// each job once.
+    #[serde(with = "crate::stored")]
     pub placements: Vec<Allocation>,
     /// Allocations to stop.
     pub stops: Vec<PlannedStop>,

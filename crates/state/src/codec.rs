@@ -1,21 +1,35 @@
-//! How log entries are stored: a version byte, then MessagePack with field names.
+//! How log entries and snapshots are stored: a version byte, then `MessagePack` with field
+//! names. A snapshot carries a checksum as well; the log has its own.
 //!
 //! Names instead of positions, so that a field added later does not make old logs unreadable.
+//! Lists of allocations are written by [`cos_model::stored`], each job once.
+//!
+//! # Invariants
+//!
+//! - What was written once can be read for ever: `tests/golden` holds one entry of each kind.
+//! - No bytes panic the readers or make them recurse without bound.
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::command::Request;
+use crate::digest::Digest;
 
-/// The version of the encoding, the first byte of each entry.
+/// The version of the encoding, the first byte of each entry and snapshot.
 const VERSION: u8 = 1;
 
-/// Why bytes are not an entry.
+/// How many bytes a snapshot's checksum takes.
+const CHECKSUM_BYTES: usize = 8;
+
+/// Why bytes are not an entry or a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
     /// Nothing, or a version this program does not know.
     #[error("stored with format version {0:?}, this program reads version {VERSION}")]
     Version(Option<u8>),
+    /// The bytes are not those that were written.
+    #[error("damaged: the checksum differs")]
+    Checksum,
     /// The rest cannot be read.
     #[error("damaged entry")]
     Damaged(#[source] rmp_serde::decode::Error),
@@ -23,24 +37,53 @@ pub enum DecodeError {
 
 /// Encodes a request for the log.
 pub fn encode_request(request: &Request) -> Vec<u8> {
-    encode(request)
+    let mut bytes = vec![VERSION];
+    write(&mut bytes, request);
+    bytes
 }
 
 /// Decodes a request from the log.
 pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
-    decode(bytes)
+    read(after_version(bytes)?)
 }
 
-pub(crate) fn encode<T: Serialize>(value: &T) -> Vec<u8> {
+/// Encodes a value with a checksum.
+pub(crate) fn seal<T: Serialize>(value: &T) -> Vec<u8> {
     let mut bytes = vec![VERSION];
-    rmp_serde::encode::write_named(&mut bytes, value)
-        .expect("writing our own types to memory cannot fail");
+    bytes.extend([0; CHECKSUM_BYTES]);
+    write(&mut bytes, value);
+    let (head, body) = bytes.split_at_mut(1 + CHECKSUM_BYTES);
+    head[1..].copy_from_slice(&checksum(body));
     bytes
 }
 
-pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+/// Decodes a value that [`seal`] encoded.
+pub(crate) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    let sealed = after_version(bytes)?.split_first_chunk::<CHECKSUM_BYTES>();
+    match sealed {
+        Some((sum, body)) if *sum == checksum(body) => read(body),
+        _ => Err(DecodeError::Checksum),
+    }
+}
+
+fn after_version(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => rmp_serde::from_slice(rest).map_err(DecodeError::Damaged),
+        Some((&VERSION, rest)) => Ok(rest),
         other => Err(DecodeError::Version(other.map(|(version, _)| *version))),
     }
+}
+
+fn write<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
+    rmp_serde::encode::write_named(bytes, value)
+        .expect("writing our own types to memory cannot fail");
+}
+
+fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
+    rmp_serde::from_slice(bytes).map_err(DecodeError::Damaged)
+}
+
+fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {
+    let mut digest = Digest::new(0);
+    digest.bytes(body);
+    digest.finish().to_le_bytes()
 }

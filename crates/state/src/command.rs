@@ -25,8 +25,9 @@ pub struct Request {
 /// What can be asked.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Command {
-    /// Adds a node or takes over its new facts. Status, eligibility, drain and events of a known
-    /// node stay as they are, unless it was down: then it is as the node says.
+    /// Adds a node or takes over its new facts. Eligibility, drain and events of a known node stay
+    /// as they are, and so does its status, unless it was down: then it is as the node says. The
+    /// node and its service `nomad-client` enter the catalog.
     RegisterNode {
         /// The node.
         node: Box<Node>,
@@ -92,12 +93,13 @@ pub enum Command {
         /// Whether it is stable.
         stable: bool,
     },
-    /// Records evaluations.
+    /// Records evaluations. One that is over stays as it is. One that is done and left nothing
+    /// unplaced, or waits for room itself, cancels what was blocked of its job before.
     PutEvals {
         /// Evaluations, new or changed.
         evals: Vec<Evaluation>,
     },
-    /// Applies a plan as far as it still fits.
+    /// Applies a plan as far as it still fits. Refused if its evaluation is over.
     ApplyPlan {
         /// The plan.
         plan: Box<Plan>,
@@ -109,7 +111,8 @@ pub enum Command {
         /// Evaluations to record with them.
         evals: Vec<Evaluation>,
     },
-    /// Sets hints on allocations.
+    /// Sets hints on allocations, beside those that are set. Allocations that are gone are passed
+    /// over.
     SetTransitions {
         /// The hints, by allocation.
         transitions: BTreeMap<AllocId, DesiredTransition>,
@@ -120,7 +123,8 @@ pub enum Command {
     SetDeploymentStatus {
         /// The new status.
         update: DeploymentUpdate,
-        /// The job version to register again, when a failure brings it back.
+        /// The job version to register again, when a failure brings it back. Passed over if the
+        /// job was stopped meanwhile.
         revert: Option<Box<Job>>,
         /// The evaluation to record with it.
         eval: Option<Evaluation>,
@@ -192,7 +196,7 @@ pub struct SchedulerConfig {
 pub enum Reply {
     /// Nothing more to say.
     Done,
-    /// A job was registered; its `job_modify_index` and `version`.
+    /// A job was registered or stopped; its `job_modify_index` and `version`.
     Job {
         /// Index of the last change of what the user asked for.
         job_modify_index: u64,

@@ -20,6 +20,7 @@
 mod codec;
 mod command;
 mod control_plane;
+mod digest;
 pub mod evaluations;
 mod event;
 mod state;

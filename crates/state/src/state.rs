@@ -1,28 +1,35 @@
 //! The tables.
 //!
-//! Reading is in `query`, changing in `apply` and its parts. Fields are private to this module
-//! tree, so nothing else can break an index.
+//! Reading is in `query`, changing in `apply` and its parts, storing in `snapshot`. Fields are
+//! private to this module tree, and tables with indexes are written only by `write`, so nothing
+//! else can break an index.
 
 use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
-use cos_model::kv::KvEntry;
 use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, Node, NodeId,
 };
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use self::kv_table::KvTable;
+use self::tally::Tally;
 use crate::command::SchedulerConfig;
 
 mod apply;
+mod hash;
+mod kv_table;
 mod query;
+mod snapshot;
+mod tally;
+mod write;
 
 pub use apply::Applied;
 pub use query::GroupSummary;
 
 /// Everything that is replicated. A clone is cheap and does not change any more.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct State {
     /// The index of the last applied entry.
     index: u64,
@@ -30,8 +37,11 @@ pub struct State {
     hash: u64,
     nodes: OrdMap<NodeId, Arc<Node>>,
     jobs: OrdMap<JobKey, Arc<Job>>,
-    /// Older and current versions of each job.
+    /// Older and current versions of each job, as they were registered: what allocations refer to.
+    /// The current one in `jobs` carries the status and goes on changing.
     job_versions: OrdMap<(JobKey, u64), Arc<Job>>,
+    /// What there is of each job, by count; a job without anything is absent.
+    tallies: OrdMap<JobKey, Arc<Tally>>,
     evals: OrdMap<EvalId, Arc<Evaluation>>,
     evals_by_job: OrdMap<(JobKey, EvalId), ()>,
     allocs: OrdMap<AllocId, Arc<Allocation>>,
@@ -41,9 +51,7 @@ pub struct State {
     deployments: OrdMap<DeploymentId, Arc<Deployment>>,
     deployments_by_job: OrdMap<(JobKey, DeploymentId), ()>,
     catalog: Catalog,
-    kv: OrdMap<Arc<str>, Arc<KvEntry>>,
-    /// The index at which each deleted key was deleted, so that a waiter on a prefix wakes.
-    kv_tombstones: OrdMap<Arc<str>, u64>,
+    kv: KvTable,
     scheduler_config: SchedulerConfig,
     tables: TableIndexes,
 }

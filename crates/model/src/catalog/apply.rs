@@ -82,12 +82,26 @@ impl Catalog {
             self.service_index.insert(Arc::clone(&old.name), index);
         }
         let new = ServiceInstance { modify_index: index, ..same };
-        self.by_name
-            .insert((Arc::clone(&new.name), Arc::clone(&new.node), Arc::clone(&new.id)), ());
+        self.link_service(&new);
         self.service_index.insert(Arc::clone(&new.name), index);
+        if old.is_some_and(|old| old.name != new.name) {
+            self.rename_checks(index, &new);
+        }
         self.services.insert(key, Arc::new(new));
         self.index = index;
         Ok(true)
+    }
+
+    /// A check carries its service's name, and wakes the readers of that name.
+    fn rename_checks(&mut self, index: u64, service: &ServiceInstance) {
+        let checks: Vec<Arc<CatalogCheck>> =
+            self.checks_of_service(&service.node, &service.id).cloned().collect();
+        for check in checks {
+            let service_name = Arc::clone(&service.name);
+            let renamed =
+                CatalogCheck { service_name, modify_index: index, ..CatalogCheck::clone(&check) };
+            self.insert_check(index, renamed);
+        }
     }
 
     fn remove_service(&mut self, index: u64, node: &Arc<str>, id: &Arc<str>) -> bool {
@@ -154,8 +168,7 @@ impl Catalog {
     }
 
     fn insert_check(&mut self, index: u64, check: CatalogCheck) {
-        let place = (Arc::clone(&check.node), Arc::clone(&check.service_id), Arc::clone(&check.id));
-        self.by_service.insert(place, ());
+        self.link_check(&check);
         self.touch_check_readers(index, &check);
         self.checks.insert((Arc::clone(&check.node), Arc::clone(&check.id)), Arc::new(check));
         self.index = index;
@@ -169,6 +182,16 @@ impl Catalog {
         self.touch_check_readers(index, &old);
         self.index = index;
         true
+    }
+
+    pub(super) fn link_service(&mut self, service: &ServiceInstance) {
+        let place = (Arc::clone(&service.name), Arc::clone(&service.node), Arc::clone(&service.id));
+        self.by_name.insert(place, ());
+    }
+
+    pub(super) fn link_check(&mut self, check: &CatalogCheck) {
+        let place = (Arc::clone(&check.node), Arc::clone(&check.service_id), Arc::clone(&check.id));
+        self.by_service.insert(place, ());
     }
 
     /// A node check concerns every service on the node.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use cos_model::catalog::Catalog;
 use cos_model::kv::KvEntry;
 use cos_model::{
-    AllocId, Allocation, ClientStatus, Deployment, DeploymentId, EvalId, EvalStatus, Evaluation,
-    Job, JobKey, Node, NodeId,
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, EvalStatus, Evaluation, Job, JobKey,
+    Node, NodeId,
 };
 
 use super::State;
@@ -79,7 +79,8 @@ impl State {
         self.jobs.values()
     }
 
-    /// The kept versions of a job, oldest first, the current one included.
+    /// The kept versions of a job as they were registered, oldest first, the current one included.
+    /// Only the one that [`State::job`] returns has a status that is kept up.
     pub fn job_versions(&self, key: &JobKey) -> impl Iterator<Item = &Arc<Job>> {
         self.job_versions.range((key.clone(), 0)..=(key.clone(), u64::MAX)).map(|(_, job)| job)
     }
@@ -168,24 +169,14 @@ impl State {
     }
 
     /// The keys that begin so, in order.
-    pub fn kv_list(&self, prefix: &str) -> impl Iterator<Item = &Arc<KvEntry>> {
-        let prefix: Arc<str> = Arc::from(prefix);
-        self.kv
-            .range(Arc::clone(&prefix)..)
-            .take_while(move |(key, _)| key.starts_with(&*prefix))
-            .map(|(_, entry)| entry)
+    pub fn kv_list(&self, prefix: &str) -> impl Iterator<Item = &Arc<KvEntry>> + use<'_> {
+        self.kv.list(prefix)
     }
 
-    /// The index at which a key that begins so was last written or deleted.
+    /// The index at which a key that begins so was last written or deleted. It may be later where
+    /// old deletions are forgotten, and never goes back.
     pub fn kv_index(&self, prefix: &str) -> u64 {
-        let written = self.kv_list(prefix).map(|entry| entry.modify_index).max();
-        let deleted = self
-            .kv_tombstones
-            .range(Arc::from(prefix)..)
-            .take_while(|(key, _)| key.starts_with(prefix))
-            .map(|(_, index)| *index)
-            .max();
-        written.max(deleted).unwrap_or(0)
+        self.kv.last_change(prefix)
     }
 
     /// How the scheduler works.
@@ -201,17 +192,8 @@ impl State {
                 summary.insert(Arc::from(group.name.as_str()), GroupSummary::default());
             }
         }
-        for alloc in self.allocs_of_job(key) {
-            let counts = summary.entry(Arc::clone(&alloc.group)).or_default();
-            match alloc.client_status {
-                ClientStatus::Pending if alloc.is_desired_terminal() => counts.complete += 1,
-                ClientStatus::Pending => counts.starting += 1,
-                ClientStatus::Running => counts.running += 1,
-                ClientStatus::Complete => counts.complete += 1,
-                ClientStatus::Failed => counts.failed += 1,
-                ClientStatus::Lost => counts.lost += 1,
-                ClientStatus::Unknown => counts.unknown += 1,
-            }
+        for (group, counts) in self.tallies.get(key).iter().flat_map(|tally| &tally.groups) {
+            summary.insert(Arc::clone(group), *counts);
         }
         let newest = self
             .evals_of_job(key)

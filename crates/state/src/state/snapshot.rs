@@ -1,0 +1,145 @@
+//! The state as one piece of bytes: a version byte, a checksum, then `MessagePack` with field
+//! names.
+//!
+//! # Invariants
+//!
+//! - What is read equals what was written, indexes included; the rolling hash goes on from there.
+//! - A changed byte is found before anything is read from it.
+//! - What is shared in memory is written once and shared again when it is read: a job by all its
+//!   allocations, a job's names by everything that refers to it.
+//!
+//! # Deliberately absent
+//!
+//! - Indexes. They are made anew, so that they cannot disagree with the tables.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cos_model::catalog::Catalog;
+use cos_model::{Allocation, Deployment, Evaluation, Job, JobKey, Node, stored};
+use serde::{Deserialize, Serialize};
+
+use super::kv_table::{KvTable, StoredKv};
+use super::{State, TableIndexes};
+use crate::codec::{self, DecodeError};
+use crate::command::SchedulerConfig;
+
+/// The tables as they are written.
+#[derive(Serialize, Deserialize)]
+struct Image {
+    index: u64,
+    hash: u64,
+    nodes: Vec<Arc<Node>>,
+    jobs: Vec<Arc<Job>>,
+    job_versions: Vec<Arc<Job>>,
+    evals: Vec<Arc<Evaluation>>,
+    #[serde(with = "stored")]
+    allocs: Vec<Arc<Allocation>>,
+    deployments: Vec<Arc<Deployment>>,
+    catalog: Catalog,
+    kv: StoredKv,
+    scheduler_config: SchedulerConfig,
+    tables: TableIndexes,
+}
+
+impl State {
+    /// Writes the whole state. Takes long; call it on a clone, away from the applying of commands.
+    pub fn encode_snapshot(&self) -> Vec<u8> {
+        codec::seal(&Image {
+            index: self.index,
+            hash: self.hash,
+            nodes: self.nodes.values().cloned().collect(),
+            jobs: self.jobs.values().cloned().collect(),
+            job_versions: self.job_versions.values().cloned().collect(),
+            evals: self.evals.values().cloned().collect(),
+            allocs: self.allocs.values().cloned().collect(),
+            deployments: self.deployments.values().cloned().collect(),
+            catalog: self.catalog.clone(),
+            kv: self.kv.to_stored(),
+            scheduler_config: self.scheduler_config.clone(),
+            tables: self.tables,
+        })
+    }
+
+    /// Reads a state that [`State::encode_snapshot`] wrote.
+    pub fn decode_snapshot(bytes: &[u8]) -> Result<Self, DecodeError> {
+        codec::unseal::<Image>(bytes).map(Self::from)
+    }
+}
+
+impl From<Image> for State {
+    fn from(image: Image) -> Self {
+        let mut state = Self {
+            index: image.index,
+            hash: image.hash,
+            nodes: image.nodes.into_iter().map(|node| (node.id, node)).collect(),
+            catalog: image.catalog,
+            kv: KvTable::from_stored(image.kv),
+            scheduler_config: image.scheduler_config,
+            tables: image.tables,
+            ..Self::default()
+        };
+        let mut shared = Shared::default();
+        for job in image.job_versions.into_iter().map(|job| shared.job(job)) {
+            state.job_versions.insert((job.key.clone(), job.version), job);
+        }
+        for job in image.jobs.into_iter().map(|job| shared.job(job)) {
+            state.jobs.insert(job.key.clone(), job);
+        }
+        for alloc in image.allocs {
+            state.insert_alloc(&shared.alloc(alloc));
+        }
+        for eval in image.evals {
+            let job = shared.key(&eval.job);
+            state.insert_eval(&Arc::new(Evaluation { job, ..Arc::unwrap_or_clone(eval) }));
+        }
+        for deployment in image.deployments {
+            let job = shared.key(&deployment.job);
+            let deployment = Deployment { job, ..Arc::unwrap_or_clone(deployment) };
+            state.insert_deployment(Arc::new(deployment));
+        }
+        state
+    }
+}
+
+/// What was read so far and can be shared by what is read next.
+#[derive(Default)]
+struct Shared {
+    /// The jobs that were read, by key. All versions of one job share its key.
+    jobs: BTreeMap<JobKey, Vec<Arc<Job>>>,
+    /// For each job as allocations were read with it, by address: that job, which keeps the
+    /// address taken, and the equal one above.
+    rows: BTreeMap<*const Job, (Arc<Job>, Arc<Job>)>,
+}
+
+impl Shared {
+    /// Returns the equal job that is known, or makes this one known.
+    fn job(&mut self, job: Arc<Job>) -> Arc<Job> {
+        let known = self.jobs.entry(job.key.clone()).or_default();
+        if let Some(equal) = known.iter().find(|known| ***known == *job) {
+            return Arc::clone(equal);
+        }
+        let key = known.first().map_or_else(|| job.key.clone(), |first| first.key.clone());
+        let job = Arc::new(Job { key, ..Arc::unwrap_or_clone(job) });
+        known.push(Arc::clone(&job));
+        job
+    }
+
+    /// Returns the key of the job that is known by it, or the key itself.
+    fn key(&self, key: &JobKey) -> JobKey {
+        self.jobs.get_key_value(key).map_or_else(|| key.clone(), |(known, _)| known.clone())
+    }
+
+    /// Returns the allocation with a known job.
+    fn alloc(&mut self, alloc: Arc<Allocation>) -> Arc<Allocation> {
+        let row = Arc::as_ptr(&alloc.job);
+        let job = if let Some((_, job)) = self.rows.get(&row) {
+            Arc::clone(job)
+        } else {
+            let job = self.job(Arc::clone(&alloc.job));
+            self.rows.insert(row, (Arc::clone(&alloc.job), Arc::clone(&job)));
+            job
+        };
+        Arc::new(Allocation { job, ..Arc::unwrap_or_clone(alloc) })
+    }
+}
