@@ -1,0 +1,400 @@
+//! The dialect over a real state machine in this process: requests in, answers as a client sees
+//! them.
+
+#![expect(clippy::unwrap_used, reason = "a test says by failing what went wrong")]
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use axum::body::Body;
+use axum::http::Request;
+use cos_compat_consul::{Consul, Discovery, router};
+use cos_http::{
+    AgentHealth, AgentIdentity, AgentInfo, Api, ApiError, Forwarder, LogLevel, Metrics,
+};
+use cos_model::catalog::{Catalog, CatalogChange, CatalogNode, Health};
+use cos_model::link::ServerAddress;
+use cos_model::{ServerId, Timestamp};
+use cos_platform::Tasks;
+use cos_state::{
+    Command, Committed, ControlPlane, Leadership, Member, ProposeError, Reply, State, Topic,
+};
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http_body_util::BodyExt;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tower::ServiceExt;
+
+/// One server and its discovery side, without consensus: a command is applied at once.
+struct Fake {
+    state: Mutex<State>,
+    catalog: watch::Sender<Arc<Catalog>>,
+    applied: watch::Sender<u64>,
+}
+
+impl Fake {
+    fn new() -> Arc<Self> {
+        let fake = Arc::new(Self {
+            state: Mutex::default(),
+            catalog: watch::channel(Arc::default()).0,
+            applied: watch::channel(0).0,
+        });
+        let node = CatalogNode {
+            name: "n1".into(),
+            id: "id-1".to_owned(),
+            address: "10.0.0.1".to_owned(),
+            tagged_addresses: BTreeMap::new(),
+            meta: BTreeMap::new(),
+            create_index: 0,
+            modify_index: 0,
+        };
+        fake.apply(Command::Catalog { changes: vec![CatalogChange::PutNode(node)] }).unwrap();
+        fake
+    }
+
+    fn apply(&self, command: Command) -> Result<Committed, ProposeError> {
+        let mut state = self.state.lock().unwrap();
+        let index = state.index() + 1;
+        let request = cos_state::Request { at: Timestamp(1), command };
+        let reply = state.apply(index, &request).reply?;
+        self.catalog.send_replace(Arc::new(state.catalog().clone()));
+        self.applied.send_replace(index);
+        Ok(Committed { index, reply })
+    }
+}
+
+#[async_trait]
+impl ControlPlane for Fake {
+    async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.apply(command)
+    }
+
+    fn state(&self) -> Arc<State> {
+        Arc::new(self.state.lock().unwrap().clone())
+    }
+
+    async fn barrier(&self) -> Result<(), ProposeError> {
+        Ok(())
+    }
+
+    async fn changed(&self, topics: &[Topic], index: u64, wait: Duration) {
+        let mut applied = self.applied.subscribe();
+        let newer = async {
+            while topics.iter().all(|topic| self.state().topic_index(topic) <= index) {
+                applied.changed().await.unwrap();
+            }
+        };
+        tokio::time::timeout(wait, newer).await.ok();
+    }
+
+    fn leadership(&self) -> Leadership {
+        let leader = ServerAddress {
+            name: "n1".to_owned(),
+            rpc: "10.0.0.1:4647".to_owned(),
+            http: String::new(),
+            consul_http: String::new(),
+        };
+        Leadership { leader: Some(leader), is_leader: true, ..Leadership::default() }
+    }
+
+    fn members(&self) -> Vec<Member> {
+        Vec::new()
+    }
+
+    async fn join(&self, _addresses: &[String]) -> Result<usize, ProposeError> {
+        Ok(0)
+    }
+
+    fn peers(&self) -> Vec<(ServerId, String, bool)> {
+        vec![(ServerId::from_bits(1), "10.0.0.1:4647".to_owned(), true)]
+    }
+
+    fn new_id(&self) -> u128 {
+        7
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp(1)
+    }
+}
+
+#[async_trait]
+impl Discovery for Fake {
+    fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.subscribe()
+    }
+
+    async fn change(&self, changes: Vec<CatalogChange>) -> Result<BTreeMap<u32, String>, ApiError> {
+        match self.apply(Command::Catalog { changes })?.reply {
+            Reply::Catalog(refused) => Ok(refused),
+            other => panic!("the catalog answers for itself, not {other:?}"),
+        }
+    }
+
+    async fn report(&self, check: &str, status: Health, output: &str) -> Result<(), ApiError> {
+        let (node, id) = ("n1".into(), check.into());
+        let change = CatalogChange::SetCheck { node, id, status, output: output.to_owned() };
+        self.change(vec![change]).await.map(drop)
+    }
+
+    fn allows_scripts(&self) -> bool {
+        false
+    }
+}
+
+struct Agent;
+
+#[async_trait]
+impl AgentInfo for Agent {
+    fn identity(&self) -> AgentIdentity {
+        AgentIdentity {
+            name: "n1".to_owned(),
+            region: "global".to_owned(),
+            is_server: true,
+            ..AgentIdentity::default()
+        }
+    }
+
+    fn config(&self) -> Value {
+        Value::Null
+    }
+
+    fn servers(&self) -> Vec<ServerAddress> {
+        Vec::new()
+    }
+
+    async fn set_servers(&self, _addresses: &[String]) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn stats(&self) -> BTreeMap<String, BTreeMap<String, String>> {
+        BTreeMap::new()
+    }
+
+    fn health(&self) -> AgentHealth {
+        AgentHealth::default()
+    }
+
+    fn uptime(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn logs(&self, _level: LogLevel, _json: bool) -> BoxStream<'static, String> {
+        futures_util::stream::empty().boxed()
+    }
+}
+
+fn consul(fake: &Arc<Fake>) -> axum::Router {
+    let tasks = Tasks::new();
+    let api = Api {
+        control: Some(Arc::<Fake>::clone(fake)),
+        local: None,
+        agent: Arc::new(Agent),
+        forwarder: Forwarder::new(tasks.clone()),
+        metrics: Metrics::detached(),
+        tasks,
+    };
+    router(Consul { api, discovery: Arc::<Fake>::clone(fake) })
+}
+
+/// Sends one request; returns status, index and body.
+async fn ask(router: &axum::Router, line: &str, body: &str) -> (u16, u64, String) {
+    let (method, path) = line.split_once(' ').unwrap();
+    let request =
+        Request::builder().method(method).uri(path).body(Body::from(body.to_owned())).unwrap();
+    let response = router.clone().oneshot(request).await.unwrap();
+    let status = response.status().as_u16();
+    let index = response
+        .headers()
+        .get("x-consul-index")
+        .map_or(0, |index| index.to_str().unwrap().parse().unwrap());
+    let bytes = response.into_body().collect().await.unwrap().to_bytes();
+    (status, index, String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// Runs requests in order and compares each answer's status and text, the latter by its parts.
+async fn check(rows: &[(&str, &str, u16, &[&str])]) {
+    let router = consul(&Fake::new());
+    for (line, body, status, parts) in rows {
+        let (actual, _, text) = ask(&router, line, body).await;
+        assert_eq!(actual, *status, "{line} {body}: {text}");
+        for part in *parts {
+            assert!(text.contains(part), "{line}: {part} is missing in {text}");
+        }
+    }
+}
+
+const WEB: &str = r#"{"Name":"web","id":"web-1","Port":"80","tags":["a","b"],
+    "check":{"TTL":"10s","deregister_critical_service_after":"90m"}}"#;
+
+#[tokio::test]
+async fn a_service_registers_reports_and_leaves() {
+    check(&[
+        ("PUT /v1/agent/service/register", WEB, 200, &[]),
+        ("GET /v1/health/service/web?passing=1", "", 200, &["[]"]),
+        ("PUT /v1/agent/check/pass/service:web-1?note=fine", "", 200, &[]),
+        (
+            "GET /v1/health/service/web?passing=1",
+            "",
+            200,
+            &["\"Port\":80", "\"Output\":\"fine\"", "\"TTL\":\"10s\"", "\"1h30m0s\""],
+        ),
+        // Registering again must not make a passing check critical.
+        ("PUT /v1/agent/service/register", WEB, 200, &[]),
+        ("GET /v1/health/service/web?passing", "", 200, &["web-1"]),
+        ("GET /v1/health/service/web?passing=perhaps", "", 400, &["Invalid value for ?passing"]),
+        ("GET /v1/health/service/web?tag=a&tag=c", "", 200, &["[]"]),
+        ("GET /v1/catalog/services", "", 200, &["{\"web\":[\"a\",\"b\"]}"]),
+        (
+            "GET /v1/catalog/service/web",
+            "",
+            200,
+            &["\"ServicePort\":80", "\"Address\":\"10.0.0.1\""],
+        ),
+        ("GET /v1/catalog/service/none", "", 200, &["[]"]),
+        ("GET /v1/catalog/service/", "", 400, &["Missing service name"]),
+        ("GET /v1/health/state/passing", "", 200, &["\"ServiceTags\":[\"a\",\"b\"]"]),
+        ("GET /v1/health/node/n1", "", 200, &["service:web-1"]),
+        ("GET /v1/agent/services", "", 200, &["\"web-1\":{"]),
+        ("GET /v1/agent/health/service/name/web?format=text", "", 200, &["passing"]),
+        ("PUT /v1/agent/service/maintenance/web-1?enable=true", "", 200, &[]),
+        ("GET /v1/agent/health/service/id/web-1", "", 503, &["critical"]),
+        ("PUT /v1/agent/service/maintenance/web-1?enable=false", "", 200, &[]),
+        ("PUT /v1/agent/service/deregister/web-1", "", 200, &[]),
+        ("PUT /v1/agent/service/deregister/web-1", "", 404, &["Unknown service ID"]),
+        ("GET /v1/catalog/services", "", 200, &["{}"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn wrong_input_names_the_place_and_changes_nothing() {
+    check(&[
+        ("PUT /v1/agent/service/register", "{", 400, &["Request decode failed"]),
+        ("PUT /v1/agent/service/register", "{}", 400, &["Missing service name"]),
+        ("PUT /v1/agent/service/register", r#"{"Name":"a","Port":"x"}"#, 400, &["Port"]),
+        ("PUT /v1/agent/service/register", r#"{"Name":"a","Tags":"x"}"#, 400, &["Tags"]),
+        ("PUT /v1/agent/service/register", r#"{"Name":"a","Port":70000}"#, 400, &["Port"]),
+        (
+            "PUT /v1/agent/service/register",
+            r#"{"Name":"a","Check":{"HTTP":"http://x","TTL":"1s"}}"#,
+            400,
+            &["exactly one"],
+        ),
+        (
+            "PUT /v1/agent/service/register",
+            r#"{"Name":"a","Check":{"Args":["ls"],"Interval":"1s"}}"#,
+            400,
+            &["Scripts are disabled"],
+        ),
+        (
+            "PUT /v1/agent/service/register",
+            r#"{"Name":"a","Check":{"GRPC":"x","Interval":"1s"}}"#,
+            400,
+            &["does not support GRPC"],
+        ),
+        ("PUT /v1/agent/check/pass/none", "", 404, &["Unknown check ID"]),
+        ("PUT /v1/agent/check/update/none", r#"{"Status":"odd"}"#, 400, &["odd"]),
+        ("GET /v1/catalog/services?dc=other", "", 500, &["No path to datacenter"]),
+        ("GET /v1/catalog/services?stale&consistent", "", 400, &["conflicting semantics"]),
+        ("GET /v1/catalog/services?index=x", "", 400, &["Invalid index"]),
+        ("GET /v1/catalog/services?filter=%3D%3D", "", 400, &["boolean expression"]),
+        ("PUT /v1/session/create", "", 501, &["sessions"]),
+        ("GET /v1/nothing", "", 404, &[]),
+        ("GET /v1/catalog/services", "", 200, &["{}"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn keys_are_written_compared_listed_and_deleted() {
+    check(&[
+        ("GET /v1/kv/a/b", "", 404, &[]),
+        ("PUT /v1/kv/a/b?flags=42", "hello", 200, &["true"]),
+        ("GET /v1/kv/a/b", "", 200, &["\"Value\":\"aGVsbG8=\"", "\"Flags\":42"]),
+        ("GET /v1/kv/a/b?raw", "", 200, &["hello"]),
+        ("PUT /v1/kv/a/b?cas=0", "x", 200, &["false"]),
+        ("PUT /v1/kv/a/c/d?cas=0", "x", 200, &["true"]),
+        ("GET /v1/kv/a/?recurse", "", 200, &["a/b", "a/c/d"]),
+        ("GET /v1/kv/a/?keys&separator=/", "", 200, &["[\"a/b\",\"a/c/\"]"]),
+        ("GET /v1/kv/?keys", "", 200, &["[\"a/b\",\"a/c/d\"]"]),
+        ("DELETE /v1/kv/a?recurse&cas=1", "", 400, &["Conflicting flags"]),
+        ("DELETE /v1/kv/a/b?cas=1", "", 200, &["false"]),
+        ("DELETE /v1/kv/a?recurse", "", 200, &["true"]),
+        ("GET /v1/kv/?keys", "", 200, &["[]"]),
+        ("PUT /v1/kv/", "x", 400, &["Missing key name"]),
+        ("PUT /v1/kv/a?acquire=s", "x", 501, &["sessions"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_waits_for_its_own_service_and_for_its_own_key() {
+    let fake = Fake::new();
+    let router = consul(&fake);
+    let (_, index, _) = ask(&router, "GET /v1/health/service/web", "").await;
+    let waiting = format!("GET /v1/health/service/web?wait=5s&index={index}");
+    let key = "GET /v1/kv/k?wait=5s&index=1";
+    let changes = async {
+        ask(&router, "PUT /v1/agent/service/register", r#"{"Name":"other"}"#).await;
+        ask(&router, "PUT /v1/kv/other", "x").await;
+        ask(&router, "PUT /v1/agent/service/register", r#"{"Name":"web"}"#).await;
+        ask(&router, "PUT /v1/kv/k", "x").await;
+    };
+    let (service, key, ()) =
+        tokio::join!(ask(&router, &waiting, ""), ask(&router, key, ""), changes);
+    assert!(service.2.contains("\"Service\":\"web\""), "{service:?}");
+    assert!(service.1 > index);
+    assert_eq!(key.0, 200, "{key:?}");
+}
+
+#[tokio::test]
+async fn the_agent_and_the_cluster_say_who_they_are() {
+    check(&[
+        (
+            "GET /v1/agent/self",
+            "",
+            200,
+            &["\"Datacenter\":\"global\"", "\"NodeName\":\"n1\"", "\"Server\":true"],
+        ),
+        ("GET /v1/catalog/nodes", "", 200, &["\"lan\":\"10.0.0.1\""]),
+        ("GET /v1/catalog/datacenters", "", 200, &["[\"global\"]"]),
+        ("GET /v1/catalog/node/n1", "", 200, &["\"Services\":{}"]),
+        ("GET /v1/catalog/node/none", "", 200, &["null"]),
+        ("GET /v1/status/leader", "", 200, &["\"10.0.0.1:4647\""]),
+        ("GET /v1/status/peers", "", 200, &["[\"10.0.0.1:4647\"]"]),
+        ("GET /", "", 200, &["Consul Agent"]),
+    ])
+    .await;
+    let router = consul(&Fake::new());
+    let (_, _, text) = ask(&router, "GET /v1/agent/members", "").await;
+    let members: Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(members[0]["Status"], json!(1));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// Whatever the body, there is an answer, and no 500.
+    #[test]
+    fn no_body_panics(body in "\\{?\"?(Name|Check|Port|TTL|Meta|Status)?\"?:?.{0,40}\\}?") {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let router = consul(&Fake::new());
+            for path in [
+                "/v1/agent/service/register",
+                "/v1/agent/check/register",
+                "/v1/catalog/register",
+                "/v1/catalog/deregister",
+                "/v1/agent/check/update/x",
+            ] {
+                let (status, _, text) = ask(&router, &format!("PUT {path}"), &body).await;
+                assert!(status < 500, "{path} {body}: {status} {text}");
+            }
+        });
+    }
+}
