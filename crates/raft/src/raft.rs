@@ -1,0 +1,373 @@
+//! One server's part in consensus.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cos_model::ServerId;
+use cos_platform::disk::Directory;
+use cos_platform::{Disk, Fate, Tasks};
+use openraft::ReadPolicy;
+use openraft::async_runtime::WatchReceiver;
+use openraft::errors::{
+    ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
+};
+use tokio::sync::{Mutex, watch};
+use tokio_util::time::FutureExt as _;
+
+pub use incoming::HandleError;
+pub use members::{MembershipError, TransferError};
+
+use crate::config::{self, Config};
+use crate::log::{Layout, Log};
+use crate::machine::{Applier, StateMachine};
+use crate::metrics::{Contact, Metrics};
+use crate::network::{Network, Transport};
+use crate::snapshot::Snapshots;
+use crate::store::Store;
+use crate::types::{Engine, Payload, Types};
+
+mod incoming;
+mod members;
+
+/// The largest payload of a proposal. It fits into a message with room to spare.
+pub const PROPOSAL_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// How long a leader that was just elected may need until it takes proposals.
+const WARM_UP: Duration = Duration::from_secs(2);
+
+/// One server's part in consensus. Clones are handles to the same.
+#[derive(Clone)]
+pub struct Raft {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    id: ServerId,
+    engine: Engine,
+    log: Log,
+    progress: watch::Receiver<u64>,
+    metrics: watch::Receiver<Metrics>,
+    assembly: Mutex<Option<incoming::Assembly>>,
+    tasks: Tasks,
+}
+
+/// Why consensus cannot start on this server.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The directory cannot be used.
+    #[error("cannot open {path}")]
+    Directory {
+        /// Which directory.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The log is unusable; the message says where and what helps.
+    #[error("the raft log cannot be opened: {0}")]
+    Log(String),
+    /// The snapshots are unusable; the message says what helps.
+    #[error("the raft snapshots cannot be used: {0}")]
+    Snapshot(String),
+    /// The timings contradict each other.
+    #[error("the raft timings are impossible: {0}")]
+    Timings(String),
+    /// The state could not be rebuilt.
+    #[error("raft cannot start: {0}")]
+    Engine(String),
+}
+
+/// Why a proposal has no reply.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// It was not accepted and will never take effect; try the leader, if one is known.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader and its address.
+        leader: Option<(ServerId, String)>,
+    },
+    /// The leader changed while it was under way: it may or may not take effect.
+    #[error("the leader changed, the outcome is unknown")]
+    Unknown {
+        /// The leader and its address.
+        leader: Option<(ServerId, String)>,
+    },
+    /// It is larger than [`PROPOSAL_BYTES_MAX`].
+    #[error("a proposal of {0} bytes is too large")]
+    TooLarge(usize),
+    /// This server takes part no more; the outcome is unknown.
+    #[error("raft has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a barrier cannot be passed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BarrierError {
+    /// Only the leader can tell; try it, if one is known.
+    #[error("not the leader")]
+    NotLeader {
+        /// The leader and its address.
+        leader: Option<(ServerId, String)>,
+    },
+    /// The leader does not reach a majority at the moment.
+    #[error("no majority answers")]
+    NoQuorum,
+    /// This server takes part no more.
+    #[error("raft has stopped: {0}")]
+    Stopped(String),
+}
+
+/// Why a wait ended without what was waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WaitError {
+    /// The time is up.
+    #[error("not applied in time")]
+    Timeout,
+    /// This server takes part no more.
+    #[error("raft has stopped")]
+    Stopped,
+}
+
+impl std::fmt::Debug for Raft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Raft").field("id", &self.inner.id).finish_non_exhaustive()
+    }
+}
+
+impl Raft {
+    /// Recovers what is on disk and starts to take part.
+    ///
+    /// The machine is at the latest snapshot then, plus what was known to be committed.
+    pub async fn start(
+        config: Config,
+        machine: Box<dyn StateMachine>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
+        let open = |name: &str| -> Result<Arc<dyn Disk>, StartError> {
+            let path = config.data_dir.join(name);
+            let directory = Directory::open(&path).map_err(|source| StartError::Directory {
+                path: path.display().to_string(),
+                source,
+            })?;
+            Ok(Arc::new(directory))
+        };
+        let disks = Disks { log: open("log")?, snapshots: open("snapshots")? };
+        Self::start_on(disks, Layout::default(), config, machine, transport).await
+    }
+
+    pub(crate) async fn start_on(
+        disks: Disks,
+        layout: Layout,
+        config: Config,
+        machine: Box<dyn StateMachine>,
+        transport: Arc<dyn Transport>,
+    ) -> Result<Self, StartError> {
+        let engine_config = config::engine(&config);
+        let engine_config =
+            engine_config.validate().map_err(|error| StartError::Timings(error.to_string()))?;
+        let (id, snapshots) = (config.id, Snapshots::new(disks.snapshots));
+        let checked = snapshots.clone();
+        let open = move || -> Result<Log, StartError> {
+            let log =
+                Log::open(disks.log, id, layout).map_err(|error| StartError::Log(chain(&error)))?;
+            checked.check(log.purged()).map_err(|error| StartError::Snapshot(chain(&error)))?;
+            Ok(log)
+        };
+        let log = tokio::task::spawn_blocking(open)
+            .await
+            .map_err(|error| StartError::Engine(error.to_string()))??;
+        let (progress_sender, progress) = watch::channel(0);
+        let applier = Applier::new(machine, snapshots, progress_sender);
+        let (store, network) = (Store::new(log.clone()), Network::new(transport));
+        let engine = Engine::new(id, Arc::new(engine_config), network, store, applier)
+            .await
+            .map_err(|error| StartError::Engine(error.to_string()))?;
+        let (metrics_sender, metrics) =
+            watch::channel(Metrics::of(&engine.metrics().borrow_watched()));
+        let tasks = Tasks::new();
+        tasks.spawn("raft metrics", Fate::Ends, forward(engine.clone(), metrics_sender));
+        let assembly = Mutex::new(None);
+        let inner = Inner { id, engine, log, progress, metrics, assembly, tasks };
+        let raft = Self { inner: Arc::new(inner) };
+        raft.begin(&config.address).await?;
+        Ok(raft)
+    }
+
+    /// A server that is the only voter needs nobody's silence to stand for election.
+    async fn begin(&self, address: &str) -> Result<(), StartError> {
+        let metrics = self.inner.metrics.borrow().clone();
+        if let Some(known) = metrics.address(self.inner.id).filter(|known| *known != address) {
+            tracing::warn!(known, address, "other servers know this one by another address");
+        }
+        if metrics.voters.len() == 1 && metrics.voters.contains_key(&self.inner.id) {
+            let elected = self.inner.engine.trigger().elect(false).await;
+            elected.map_err(|error| StartError::Engine(error.to_string()))?;
+        }
+        Ok(())
+    }
+
+    /// Who this server is.
+    pub fn id(&self) -> ServerId {
+        self.inner.id
+    }
+
+    /// Proposes a payload and waits until it is committed and applied here. Returns its index
+    /// and the reply of the state machine.
+    pub async fn propose(&self, payload: Bytes) -> Result<(u64, Bytes), ProposeError> {
+        if payload.len() > PROPOSAL_BYTES_MAX {
+            return Err(ProposeError::TooLarge(payload.len()));
+        }
+        let attempt = async || {
+            let written = self.inner.engine.client_write(Payload(payload.clone())).await;
+            let written = written.map_err(propose_error)?;
+            Ok((written.log_id.index(), written.data))
+        };
+        self.once_warm(attempt, |error| matches!(error, ProposeError::NotLeader { .. })).await
+    }
+
+    /// Confirms with a majority that this server leads and returns an index: whoever has applied
+    /// up to there sees everything that was acknowledged before this call.
+    pub async fn barrier(&self) -> Result<u64, BarrierError> {
+        let attempt = async || {
+            let read = self.inner.engine.get_read_linearizer(ReadPolicy::ReadIndex).await;
+            Ok(read.map_err(barrier_error)?.read_log_id().index())
+        };
+        self.once_warm(attempt, |error| matches!(error, BarrierError::NotLeader { .. })).await
+    }
+
+    /// Waits until the state machine here has seen entry `index`.
+    pub async fn wait_applied(&self, index: u64, timeout: Duration) -> Result<(), WaitError> {
+        let mut progress = self.inner.progress.clone();
+        let reached = progress.wait_for(|applied| *applied > index).timeout(timeout).await;
+        match reached {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(_closed)) => Err(WaitError::Stopped),
+            Err(_elapsed) => Err(WaitError::Timeout),
+        }
+    }
+
+    /// The state of consensus here, as it changes.
+    pub fn metrics(&self) -> watch::Receiver<Metrics> {
+        self.inner.metrics.clone()
+    }
+
+    /// On the leader: how long ago it heard of others, now.
+    pub fn contact(&self) -> Contact {
+        Contact::of(&self.inner.engine.metrics().borrow_watched())
+    }
+
+    /// Waits until this server can take part no more, for instance because its disk failed, and
+    /// says why. The process must end then: what is on disk is only known after a restart.
+    pub async fn failed(&self) -> String {
+        let mut metrics = self.metrics();
+        match metrics.wait_for(|metrics| metrics.failure.is_some()).await {
+            Ok(metrics) => metrics.failure.clone().unwrap_or_default(),
+            Err(_closed) => "raft has stopped".to_owned(),
+        }
+    }
+
+    /// Stops to take part. Everything that was acknowledged is on disk.
+    pub async fn shutdown(&self) {
+        if let Err(error) = self.inner.engine.shutdown().await {
+            tracing::warn!(%error, "raft did not stop cleanly");
+        }
+        self.inner.log.stop().await;
+        self.inner.tasks.stop();
+    }
+
+    /// Repeats an attempt that was refused although this server knows that it leads: right after
+    /// an election the engine does not take part of its work yet. A refused attempt leaves no
+    /// trace, so that a repeat is harmless.
+    async fn once_warm<T, E>(
+        &self,
+        mut attempt: impl AsyncFnMut() -> Result<T, E>,
+        is_refused: impl Fn(&E) -> bool,
+    ) -> Result<T, E> {
+        let mut metrics = self.metrics();
+        let repeat = async {
+            loop {
+                metrics.mark_unchanged();
+                match attempt().await {
+                    Err(error) if is_refused(&error) && metrics.borrow().is_leader => {
+                        // Losing the leadership or having the first entry committed shows here.
+                        if metrics.changed().await.is_err() {
+                            return Err(error);
+                        }
+                    }
+                    outcome => return outcome,
+                }
+            }
+        };
+        match repeat.timeout(WARM_UP).await {
+            Ok(outcome) => outcome,
+            Err(_elapsed) => attempt().await,
+        }
+    }
+}
+
+/// Where log and snapshots are.
+#[derive(Clone, Debug)]
+pub(crate) struct Disks {
+    pub(crate) log: Arc<dyn Disk>,
+    pub(crate) snapshots: Arc<dyn Disk>,
+}
+
+/// Keeps our metrics in step with the engine's.
+async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
+    let mut source = engine.metrics();
+    drop(engine);
+    loop {
+        let now = Metrics::of(&source.borrow_and_update());
+        sender.send_if_modified(|metrics| {
+            let changed = *metrics != now;
+            *metrics = now;
+            changed
+        });
+        if source.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+fn leader(forward: ForwardToLeader<Types>) -> Option<(ServerId, String)> {
+    Some((forward.leader_id?, forward.leader_node?.addr))
+}
+
+fn propose_error(error: RaftError<Types, ClientWriteError<Types>>) -> ProposeError {
+    match error {
+        RaftError::APIError(ClientWriteError::ForwardToLeader(forward)) => {
+            ProposeError::NotLeader { leader: leader(forward) }
+        }
+        RaftError::APIError(ClientWriteError::LogEntryDiscarded(forward)) => {
+            ProposeError::Unknown { leader: leader(forward) }
+        }
+        RaftError::APIError(error) => ProposeError::Stopped(error.to_string()),
+        RaftError::Fatal(fatal) => ProposeError::Stopped(reason(&fatal)),
+    }
+}
+
+fn barrier_error(error: RaftError<Types, LinearizableReadError<Types>>) -> BarrierError {
+    match error {
+        RaftError::APIError(LinearizableReadError::ForwardToLeader(forward)) => {
+            BarrierError::NotLeader { leader: leader(forward) }
+        }
+        RaftError::APIError(LinearizableReadError::QuorumNotEnough(_)) => BarrierError::NoQuorum,
+        RaftError::Fatal(fatal) => BarrierError::Stopped(reason(&fatal)),
+    }
+}
+
+fn reason(fatal: &Fatal<Types>) -> String {
+    fatal.to_string()
+}
+
+/// An error with all its causes.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
