@@ -39,6 +39,13 @@ pub trait Driver: Debug + Send + Sync + 'static {
     /// How much of the machine its tasks see, and so under which paths they find their directories.
     fn isolation(&self) -> Isolation;
 
+    /// Returns the ports inside the task that its options assign to port labels, for
+    /// `NOMAD_PORT_<label>`. None for drivers whose tasks use the host's network.
+    fn port_map(&self, config: &BTreeMap<String, Value>) -> BTreeMap<String, u16> {
+        let _ = config;
+        BTreeMap::new()
+    }
+
     /// Finds out whether it could run a task now, and says why not.
     async fn fingerprint(&self) -> DriverState;
 
@@ -229,6 +236,8 @@ pub struct ContainerReference {
     pub container: String,
     /// The engine's id of its image.
     pub image_id: String,
+    /// Whether cos pulled that image, and so may remove it.
+    pub image_was_pulled: bool,
     /// The image as the job names it.
     pub image: String,
     /// Where the position in the logs is kept.

@@ -16,9 +16,22 @@
 //!
 //! - Network namespaces and CNI. Tasks use the host's network or what the Docker engine gives.
 
+mod capability;
+mod cgroup;
+pub mod docker;
 pub mod driver;
+pub mod exec;
 pub mod exec_session;
+mod local_exec;
+pub mod logs;
+mod options;
+mod process;
+pub mod raw_exec;
 pub mod registry;
+pub mod shim;
+mod shim_tasks;
+pub mod signal;
+mod user;
 
 pub use driver::{
     ConfigError, Driver, ExecRequest, ExitResult, Isolation, Limits, Mount, StartError, TaskConfig,
