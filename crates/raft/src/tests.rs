@@ -23,6 +23,7 @@ async fn a_server_alone_leads_at_once_and_answers_each_proposal() {
     assert_eq!(cluster.state(0), ["a", "b"]);
     cluster.kill(0).await;
     cluster.restart(0).await;
+    assert_eq!(cluster.leader().await, 0);
     cluster.propose(0, "c").await;
     assert_eq!(cluster.state(0), ["a", "b", "c"]);
     cluster.stop().await;

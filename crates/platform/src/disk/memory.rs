@@ -39,7 +39,8 @@ impl MemoryDisk {
         let inner = self.lock();
         let disk = Self::new();
         for (name, id) in &inner.names_durable {
-            disk.put(name, inner.contents[id].durable.clone());
+            let content = inner.contents.get(id);
+            disk.put(name, content.map(|content| content.durable.clone()).unwrap_or_default());
         }
         disk
     }
