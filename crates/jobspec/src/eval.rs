@@ -29,6 +29,7 @@ use hcl_edit::structure::{Attribute, Block, BlockLabel, Body as Tree, Structure}
 
 pub(crate) use self::operators::{compare, equal, from_float, to_bool, to_number, to_text, unify};
 pub(crate) use self::types::{Type, sorted_set};
+pub(crate) use self::variables::{Inputs, declare};
 use crate::diagnostic::{Diagnostic, Diagnostics, Source, Span};
 use crate::hcl::{Body, Entry, Node, NodeKind};
 use crate::limits::{MAX_ERRORS, MAX_EVALUATED_BYTES, MAX_EVALUATION_STEPS};
@@ -112,6 +113,18 @@ impl<'a> World<'a> {
         self.place().body(tree, Span::new(0, end))
     }
 
+    /// Evaluates a job file without its declarations, which [`declare`] has read.
+    pub(crate) fn job_file(&self, tree: &Tree) -> Body {
+        let is_declaration = |structure: &&Structure| match structure {
+            Structure::Block(block) => {
+                ["variable", "variables", "locals"].contains(&block.ident.as_str())
+            }
+            Structure::Attribute(_) => false,
+        };
+        let rest = tree.into_iter().filter(|structure| !is_declaration(structure));
+        self.place().structures(rest, Span::new(0, self.source.text().len()))
+    }
+
     fn place(&self) -> Place<'_, 'a> {
         Place { world: self, scope: None, base: 0 }
     }
@@ -126,9 +139,8 @@ impl<'a> World<'a> {
 
 impl<'w> Place<'w, '_> {
     fn span(self, range: Option<Range<usize>>) -> Span {
-        range.map_or(Span::at(self.base), |range| {
-            Span::new(self.base + range.start, self.base + range.end)
-        })
+        let range = range.unwrap_or(0..0);
+        Span::new(self.base + range.start, self.base + range.end)
     }
 
     fn source(self) -> &'w Arc<Source> {
@@ -162,8 +174,16 @@ impl<'w> Place<'w, '_> {
     }
 
     fn body(self, tree: &Tree, span: Span) -> Body {
+        self.structures(tree, span)
+    }
+
+    fn structures<'t>(
+        self,
+        structures: impl IntoIterator<Item = &'t Structure>,
+        span: Span,
+    ) -> Body {
         let mut entries = Vec::new();
-        for structure in tree {
+        for structure in structures {
             match structure {
                 Structure::Attribute(attribute) => entries.push(self.attribute(attribute)),
                 Structure::Block(block) if block.has_ident("dynamic") => {

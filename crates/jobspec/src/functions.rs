@@ -68,8 +68,7 @@ const TABLES: [&[Function]; 10] = [
 ];
 
 /// Functions that Nomad has and cos does not yet.
-pub(crate) const UNSUPPORTED: [&str; 5] =
-    ["bcrypt", "rsadecrypt", "uuidv4", "yamldecode", "yamlencode"];
+pub const UNSUPPORTED: [&str; 5] = ["bcrypt", "rsadecrypt", "uuidv4", "yamldecode", "yamlencode"];
 
 /// Makes a line of a table.
 const fn function(
@@ -94,7 +93,7 @@ pub(crate) fn find(name: &str) -> Result<Function, String> {
 }
 
 /// The names of all functions that work, in order.
-pub(crate) fn names() -> Vec<&'static str> {
+pub fn names() -> Vec<&'static str> {
     let tables = TABLES.iter().flat_map(|table| table.iter().map(|function| function.name));
     let mut names: Vec<&str> = tables.chain(["try", "can"]).collect();
     names.sort_unstable();

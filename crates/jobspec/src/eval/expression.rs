@@ -58,7 +58,7 @@ impl Place<'_, '_> {
             Expression::Conditional(conditional) => self.conditional(conditional),
             Expression::FuncCall(call) => self.call(call, span),
             Expression::Traversal(traversal) => self.traversal(traversal, span),
-            Expression::UnaryOp(unary) => self.unary(unary.operator.value(), &unary.expr, span),
+            Expression::UnaryOp(unary) => self.unary(*unary.operator.value(), &unary.expr, span),
             Expression::BinaryOp(binary) => {
                 let operator = *binary.operator.value();
                 let left = self.expression(&binary.lhs_expr)?;
@@ -110,7 +110,7 @@ impl Place<'_, '_> {
             let splat = match operator.value() {
                 TraversalOperator::AttrSplat(_) | TraversalOperator::FullSplat(_) => true,
                 other => {
-                    value = self.step_into(value, other, span)?;
+                    value = self.step_into(&value, other, span)?;
                     false
                 }
             };
@@ -124,7 +124,7 @@ impl Place<'_, '_> {
                 let mut results = Vec::with_capacity(members.len());
                 for mut member in members {
                     for operator in remaining {
-                        member = self.step_into(member, operator.value(), span)?;
+                        member = self.step_into(&member, operator.value(), span)?;
                     }
                     results.push(member);
                 }
@@ -136,7 +136,7 @@ impl Place<'_, '_> {
 
     fn step_into(
         self,
-        value: Value,
+        value: &Value,
         operator: &TraversalOperator,
         span: Span,
     ) -> Result<Value, Failure> {
@@ -151,7 +151,7 @@ impl Place<'_, '_> {
                 return Err(self.fail(span, "a splat within a splat is not supported"));
             }
         };
-        index(&value, &key).map_err(|text| self.fail(span, text))
+        index(value, &key).map_err(|text| self.fail(span, text))
     }
 
     /// `var.x` or `local.x`.
@@ -217,7 +217,7 @@ impl Place<'_, '_> {
 
     fn unary(
         self,
-        operator: &UnaryOperator,
+        operator: UnaryOperator,
         operand: &Expression,
         span: Span,
     ) -> Result<Value, Failure> {
@@ -280,12 +280,10 @@ impl Place<'_, '_> {
                     Value::List(group) => group.push(result),
                     _ => return Err(self.fail(span, "this key holds no group")),
                 }
-            } else if map.contains_key(&key) {
+            } else if let Some(_replaced) = map.insert(key.clone(), result) {
                 let summary = format!("the key `{key}` is made twice");
                 let expected = "different keys, or `...` behind the value to group them";
                 return Err(Box::new(self.fail(key_span, summary).expected(expected)));
-            } else {
-                map.insert(key, result);
             }
         }
         Ok(if expression.key_expr.is_some() { Value::Map(map) } else { Value::List(list) })

@@ -161,14 +161,8 @@ pub(super) fn index(value: &Value, key: &Value) -> Result<Value, String> {
             map.get(&name).cloned().ok_or_else(|| format!("there is no `{name}` here"))
         }
         Value::List(items) => {
-            let position = match to_number(key) {
-                Some(Value::Int(position)) => position,
-                _ => {
-                    return Err(format!(
-                        "a list has no member `{}`",
-                        to_text(key).unwrap_or_default()
-                    ));
-                }
+            let Some(Value::Int(position)) = to_number(key) else {
+                return Err(format!("a list has no member `{}`", to_text(key).unwrap_or_default()));
             };
             usize::try_from(position)
                 .ok()

@@ -178,7 +178,7 @@ fn assign_inputs(
     }
     for (name, text) in inputs.flags {
         if let Some(variable) = declared.get_mut(name) {
-            assign_text(world, name, text, variable, &format!("-var {name}"))
+            assign_text(world, name, text, variable, &format!("-var {name}"));
         } else {
             let problem = Diagnostic::at_path(format!("-var {name}"), "");
             undeclared(world, name, problem, inputs, &mut warnings);
@@ -245,7 +245,7 @@ fn assign(
 ) {
     let kind = variable.kind.as_ref().unwrap_or(&Type::Any);
     if let Some(value) = kind.convert(value) {
-        variable.value = Some(value)
+        variable.value = Some(value);
     } else {
         let summary = format!("the value of `{name}` has the wrong type");
         world.report(named(problem, &summary).expected(kind.name()));

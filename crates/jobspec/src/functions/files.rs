@@ -59,7 +59,7 @@ fn basename(arguments: &[Value], host: &Host<'_>) -> Answer {
 fn dirname(arguments: &[Value], host: &Host<'_>) -> Answer {
     base(host)?;
     let path = text(arguments, 0)?;
-    let parent = Path::new(&path).parent().unwrap_or(Path::new("/"));
+    let parent = Path::new(&path).parent().unwrap_or_else(|| Path::new("/"));
     Ok(if parent.as_os_str().is_empty() { Value::String(".".to_owned()) } else { shown(parent) })
 }
 

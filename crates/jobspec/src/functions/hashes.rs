@@ -10,10 +10,10 @@ use sha2::{Digest, Sha256, Sha512};
 use super::{Answer, Function, Host, function, text};
 
 pub(super) const TABLE: &[Function] = &[
-    function("md5", 1, 1, |a, _| hexadecimal(&Md5::digest(text(a, 0)?))),
-    function("sha1", 1, 1, |a, _| hexadecimal(&Sha1::digest(text(a, 0)?))),
-    function("sha256", 1, 1, |a, _| hexadecimal(&Sha256::digest(text(a, 0)?))),
-    function("sha512", 1, 1, |a, _| hexadecimal(&Sha512::digest(text(a, 0)?))),
+    function("md5", 1, 1, |a, _| Ok(Value::String(hex(&Md5::digest(text(a, 0)?))))),
+    function("sha1", 1, 1, |a, _| Ok(Value::String(hex(&Sha1::digest(text(a, 0)?))))),
+    function("sha256", 1, 1, |a, _| Ok(Value::String(hex(&Sha256::digest(text(a, 0)?))))),
+    function("sha512", 1, 1, |a, _| Ok(Value::String(hex(&Sha512::digest(text(a, 0)?))))),
     function("uuidv5", 2, 2, uuidv5),
 ];
 
@@ -28,10 +28,6 @@ fn hex(bytes: &[u8]) -> String {
         let _infallible = write!(output, "{byte:02x}");
     }
     output
-}
-
-fn hexadecimal(bytes: &[u8]) -> Answer {
-    Ok(Value::String(hex(bytes)))
 }
 
 fn namespace(name: &str) -> Option<[u8; 16]> {

@@ -27,7 +27,9 @@ fn finite(number: f64) -> Answer {
 
 fn abs(arguments: &[Value], _: &Host<'_>) -> Answer {
     match number(arguments, 0)? {
-        Value::Int(number) => number.checked_abs().map(Value::Int).ok_or("too large".to_owned()),
+        Value::Int(number) => {
+            number.checked_abs().map(Value::Int).ok_or_else(|| "too large".to_owned())
+        }
         Value::Float(number) => Ok(Value::Float(number.abs())),
         other => Ok(other),
     }
