@@ -92,7 +92,7 @@ fn bare_sync(clock: &SystemClock, path: &std::path::Path) -> std::io::Result<u12
         let start = clock.monotonic();
         file.write_at(round * PAYLOAD_BYTES as u64, &[1; PAYLOAD_BYTES])?;
         file.sync()?;
-        micros.push((clock.monotonic() - start).as_micros());
+        micros.push(clock.monotonic().saturating_sub(start).as_micros());
     }
     micros.sort_unstable();
     Ok(micros[micros.len() / 2])
@@ -110,7 +110,7 @@ async fn measure(raft: &Raft, clock: &Arc<SystemClock>, proposers: usize) -> Vec
             while clock.monotonic() < end {
                 let start = clock.monotonic();
                 let committed = raft.propose(payload.clone()).await;
-                let took = (clock.monotonic() - start).as_micros();
+                let took = clock.monotonic().saturating_sub(start).as_micros();
                 if committed.is_err() || sender.send(took).await.is_err() {
                     return;
                 }

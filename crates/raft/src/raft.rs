@@ -1,5 +1,6 @@
 //! One server's part in consensus.
 
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
 };
 use tokio::sync::{Mutex, watch};
+use tokio::time::{Sleep, sleep};
 use tokio_util::time::FutureExt as _;
 
 pub use incoming::HandleError;
@@ -218,22 +220,31 @@ impl Raft {
         if payload.len() > PROPOSAL_BYTES_MAX {
             return Err(ProposeError::TooLarge(payload.len()));
         }
-        let attempt = async || {
+        let mut patience = Patience::new(self.metrics());
+        loop {
+            patience.look();
             let written = self.inner.engine.client_write(Payload(payload.clone())).await;
-            let written = written.map_err(propose_error)?;
-            Ok((written.log_id.index(), written.data))
-        };
-        self.once_warm(attempt, |error| matches!(error, ProposeError::NotLeader { .. })).await
+            match written.map_err(propose_error) {
+                Ok(written) => return Ok((written.log_id.index(), written.data)),
+                Err(ProposeError::NotLeader { .. }) if patience.is_worth_it().await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Confirms with a majority that this server leads and returns an index: whoever has applied
     /// up to there sees everything that was acknowledged before this call.
     pub async fn barrier(&self) -> Result<u64, BarrierError> {
-        let attempt = async || {
+        let mut patience = Patience::new(self.metrics());
+        loop {
+            patience.look();
             let read = self.inner.engine.get_read_linearizer(ReadPolicy::ReadIndex).await;
-            Ok(read.map_err(barrier_error)?.read_log_id().index())
-        };
-        self.once_warm(attempt, |error| matches!(error, BarrierError::NotLeader { .. })).await
+            match read.map_err(barrier_error) {
+                Ok(read) => return Ok(read.read_log_id().index()),
+                Err(BarrierError::NotLeader { .. }) if patience.is_worth_it().await => {}
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Waits until the state machine here has seen entry `index`.
@@ -275,33 +286,36 @@ impl Raft {
         self.inner.log.stop().await;
         self.inner.tasks.stop();
     }
+}
 
-    /// Repeats an attempt that was refused although this server knows that it leads: right after
-    /// an election the engine does not take part of its work yet. A refused attempt leaves no
-    /// trace, so that a repeat is harmless.
-    async fn once_warm<T, E>(
-        &self,
-        mut attempt: impl AsyncFnMut() -> Result<T, E>,
-        is_refused: impl Fn(&E) -> bool,
-    ) -> Result<T, E> {
-        let mut metrics = self.metrics();
-        let repeat = async {
-            loop {
-                metrics.mark_unchanged();
-                match attempt().await {
-                    Err(error) if is_refused(&error) && metrics.borrow().is_leader => {
-                        // Losing the leadership or having the first entry committed shows here.
-                        if metrics.changed().await.is_err() {
-                            return Err(error);
-                        }
-                    }
-                    outcome => return outcome,
-                }
-            }
-        };
-        match repeat.timeout(WARM_UP).await {
-            Ok(outcome) => outcome,
-            Err(_elapsed) => attempt().await,
+/// Says whether to repeat what was refused although this server knows that it leads: right after
+/// an election the engine does not take up all of its work yet. What was refused leaves no trace,
+/// so that a repeat is harmless.
+struct Patience {
+    metrics: watch::Receiver<Metrics>,
+    end: Option<Pin<Box<Sleep>>>,
+}
+
+impl Patience {
+    fn new(metrics: watch::Receiver<Metrics>) -> Self {
+        Self { metrics, end: None }
+    }
+
+    /// Begins an attempt: whatever changes from now on is a reason for the next one.
+    fn look(&mut self) {
+        self.metrics.mark_unchanged();
+    }
+
+    /// Waits for a change. `false` if this server does not lead or has had time enough.
+    async fn is_worth_it(&mut self) -> bool {
+        if !self.metrics.borrow().is_leader {
+            return false;
+        }
+        let end = self.end.get_or_insert_with(|| Box::pin(sleep(WARM_UP)));
+        // Losing the leadership and having its first entry committed both show here.
+        tokio::select! {
+            changed = self.metrics.changed() => changed.is_ok(),
+            () = end => false,
         }
     }
 }
