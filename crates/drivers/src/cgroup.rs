@@ -33,6 +33,9 @@ const PARENT_V2: &str = "cos.slice";
 /// The key of the unified directory in a [`Group`].
 const UNIFIED: &str = "unified";
 
+/// How often a directory is made while others remove its parent.
+const MAKE_ATTEMPTS_MAX: u32 = 20;
+
 /// How often a killed group is looked at before it counts as stuck. Each look kills anew.
 const KILL_ROUNDS_MAX: u32 = 200;
 
@@ -112,7 +115,7 @@ impl Cgroups {
 
     /// Makes and removes a group, to find out whether that can be done here.
     pub(crate) fn probe(&self) -> Result<(), String> {
-        let name = format!("probe-{}", std::process::id());
+        let name = format!("probe-{:032x}", cos_platform::entropy::draw());
         let limits = Limits { cpu_mhz: 100, memory_mib: 64, memory_max_mib: 0 };
         let group = self.create(&name, &limits, None).map_err(|error| error.to_string())?;
         group.remove().map_err(|error| error.to_string())
@@ -228,10 +231,7 @@ impl Group {
     fn make(&self, limits: &Limits, pids_max: Option<u64>) -> Result<(), CgroupError> {
         for dir in self.distinct_dirs() {
             let at = |source| CgroupError { path: dir.to_owned(), source };
-            if self.version == Version::Two {
-                enable_controllers(dir).map_err(at)?;
-            }
-            fs::create_dir_all(dir).map_err(at)?;
+            self.make_dir(dir).map_err(at)?;
         }
         for (controller, file, value, duty) in self.settings(limits, pids_max) {
             let Some(dir) = self.dirs.get(controller) else { continue };
@@ -243,6 +243,23 @@ impl Group {
             }
         }
         Ok(())
+    }
+
+    /// Another task that ends may take the empty parent away in between.
+    fn make_dir(&self, dir: &Path) -> io::Result<()> {
+        let make = || {
+            if self.version == Version::Two {
+                enable_controllers(dir)?;
+            }
+            fs::create_dir_all(dir)
+        };
+        for _ in 1..MAKE_ATTEMPTS_MAX {
+            match make() {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                done => return done,
+            }
+        }
+        make()
     }
 
     /// What is to be written where.

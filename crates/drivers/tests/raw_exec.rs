@@ -82,7 +82,7 @@ async fn without_the_operators_consent_nothing_runs() {
 #[tokio::test]
 async fn another_agent_finds_the_same_process() {
     let ground = Ground::new(&script(
-        "echo ready; trap 'echo bye; exit 3' TERM; while :; do sleep 0.01; done",
+        "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.01; done",
     ));
     let first = raw_exec();
     let handle = first.start(&ground.task).await.expect("the task starts");

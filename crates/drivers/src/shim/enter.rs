@@ -50,24 +50,24 @@ fn try_enter(dir: &Path, terminal: bool, command: &[OsString]) -> Result<i32, St
     if terminal {
         spec.env.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".to_owned());
     }
-    // Without a terminal it may be a group leader already, which is as good.
-    let _ = setsid();
-    if terminal {
-        launch::take_terminal().map_err(|error| failed("take the terminal", &error))?;
-    }
     launch::join_group(&spec)?;
     match spec.isolation.clone() {
-        None => Err(become_command(&spec, None)),
+        None => Err(become_command(&spec, None, terminal)),
         Some(isolation) => {
             join_namespaces(running.task.pid, &isolation)?;
-            run_inside(&spec, &isolation)
+            run_inside(&spec, &isolation, terminal)
         }
     }
 }
 
 /// Executes the command; returns only if that failed.
-fn become_command(spec: &Spec, isolation: Option<&IsolationSpec>) -> String {
+fn become_command(spec: &Spec, isolation: Option<&IsolationSpec>, terminal: bool) -> String {
     let prepared = || -> Result<PathBuf, String> {
+        setsid().map_err(|error| format!("failed to start a session: {error}"))?;
+        if terminal {
+            launch::take_terminal()
+                .map_err(|error| format!("failed to take the terminal: {error}"))?;
+        }
         launch::enter_work_dir(spec)?;
         let program = launch::find_program(spec)?;
         launch::drop_rights(spec.identity.as_ref(), isolation)?;
@@ -82,10 +82,10 @@ fn become_command(spec: &Spec, isolation: Option<&IsolationSpec>) -> String {
 }
 
 /// Only a child is in the pid namespace that its parent joined, so one more process is needed.
-fn run_inside(spec: &Spec, isolation: &IsolationSpec) -> Result<i32, String> {
+fn run_inside(spec: &Spec, isolation: &IsolationSpec, terminal: bool) -> Result<i32, String> {
     let pid = launch::clone(0).map_err(|error| format!("failed to fork: {error}"))?;
     if pid == 0 {
-        complain(&format!("{}\n", become_command(spec, Some(isolation))));
+        complain(&format!("{}\n", become_command(spec, Some(isolation), terminal)));
         leave(CANNOT_EXECUTE);
     }
     loop {

@@ -15,20 +15,20 @@ use cos_model::{AllocId, Logs, Value};
 use cos_platform::{Tasks, entropy};
 
 /// How long anything in these tests may take before it counts as stuck.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A task's directories, removed at the end.
 #[derive(Debug)]
-pub struct Ground {
-    /// The directory of everything.
-    pub dir: tempfile::TempDir,
+pub(crate) struct Ground {
+    /// Removes everything at the end.
+    _dir: tempfile::TempDir,
     /// The task; tests change what they are about.
-    pub task: TaskConfig,
+    pub(crate) task: TaskConfig,
 }
 
 impl Ground {
     /// Makes the directories as the agent does.
-    pub fn new(config: &[(&str, Value)]) -> Self {
+    pub(crate) fn new(config: &[(&str, Value)]) -> Self {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let alloc = dir.path().join("an-allocation-with-a-rather-long-name-0123456789");
         let alloc = alloc.join("and-another-long-component-so-that-no-socket-path-fits-into-it");
@@ -61,11 +61,11 @@ impl Ground {
             dns: None,
             labels: BTreeMap::new(),
         };
-        Self { dir, task }
+        Self { _dir: dir, task }
     }
 
     /// Returns all that the task wrote to a stream.
-    pub fn output(&self, stream: &str) -> String {
+    pub(crate) fn output(&self, stream: &str) -> String {
         let prefix = format!("{}.{stream}", self.task.task);
         let files = cos_drivers::logs::files(&self.task.dirs.logs, &prefix).expect("list logs");
         files.iter().map(|(_, path)| fs::read_to_string(path).expect("read log")).collect()
@@ -73,7 +73,7 @@ impl Ground {
 
     /// Waits until the task wrote a line to standard output. Writing is what is waited for, so the
     /// file is looked at again and again.
-    pub async fn until_output(&self, wanted: &str) {
+    pub(crate) async fn until_output(&self, wanted: &str) {
         let found = async {
             while !self.output("stdout").contains(wanted) {
                 tokio::time::sleep(Duration::from_millis(5)).await;
@@ -85,27 +85,27 @@ impl Ground {
 }
 
 /// Makes a configuration block.
-pub fn options(values: &[(&str, Value)]) -> BTreeMap<String, Value> {
+pub(crate) fn options(values: &[(&str, Value)]) -> BTreeMap<String, Value> {
     values.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect()
 }
 
 /// Makes a text.
-pub fn text(text: &str) -> Value {
+pub(crate) fn text(text: &str) -> Value {
     Value::String(text.to_owned())
 }
 
 /// Makes a list of texts.
-pub fn list(items: &[&str]) -> Value {
+pub(crate) fn list(items: &[&str]) -> Value {
     Value::List(items.iter().map(|item| text(item)).collect())
 }
 
 /// Makes the options of a shell script.
-pub fn script(script: &str) -> Vec<(&'static str, Value)> {
+pub(crate) fn script(script: &str) -> Vec<(&'static str, Value)> {
     vec![("command", text("/bin/sh")), ("args", list(&["-c", script]))]
 }
 
 /// The program with the shim, which is built as an example beside the tests.
-pub fn shim_program() -> PathBuf {
+pub(crate) fn shim_program() -> PathBuf {
     let test = std::env::current_exe().expect("tests have a path");
     let target = test.parent().and_then(Path::parent).expect("tests are in target/…/deps");
     let program = target.join("examples/shim");
@@ -114,7 +114,7 @@ pub fn shim_program() -> PathBuf {
 }
 
 /// Makes a driver as a newly started agent would.
-pub fn driver(name: &str, plugin: &[(&str, Value)]) -> Arc<dyn Driver> {
+pub(crate) fn driver(name: &str, plugin: &[(&str, Value)]) -> Arc<dyn Driver> {
     let configs = PluginConfigs {
         plugins: BTreeMap::from([(name.to_owned(), options(plugin))]),
         options: BTreeMap::new(),
@@ -129,7 +129,7 @@ pub fn driver(name: &str, plugin: &[(&str, Value)]) -> Arc<dyn Driver> {
 }
 
 /// Waits for the end of a task and cleans up.
-pub async fn finish(driver: &Arc<dyn Driver>, handle: &TaskHandle) -> ExitResult {
+pub(crate) async fn finish(driver: &Arc<dyn Driver>, handle: &TaskHandle) -> ExitResult {
     let waited = tokio::time::timeout(PATIENCE, driver.wait(handle)).await;
     let result = waited.expect("the task ends in time").expect("the exit is known");
     driver.destroy(handle).await.expect("nothing is left");
@@ -137,13 +137,13 @@ pub async fn finish(driver: &Arc<dyn Driver>, handle: &TaskHandle) -> ExitResult
 }
 
 /// Runs a task from its start to its end.
-pub async fn run(driver: &Arc<dyn Driver>, ground: &Ground) -> ExitResult {
+pub(crate) async fn run(driver: &Arc<dyn Driver>, ground: &Ground) -> ExitResult {
     let handle = driver.start(&ground.task).await.expect("the task starts");
     finish(driver, &handle).await
 }
 
 /// Collects the output and the exit of a session.
-pub async fn collect(mut session: ExecSession) -> (String, String, Option<ExecOutput>) {
+pub(crate) async fn collect(mut session: ExecSession) -> (String, String, Option<ExecOutput>) {
     let (mut stdout, mut stderr, mut last) = (String::new(), String::new(), None);
     while let Some(message) =
         tokio::time::timeout(PATIENCE, session.output.next()).await.expect("an answer in time")
@@ -158,7 +158,7 @@ pub async fn collect(mut session: ExecSession) -> (String, String, Option<ExecOu
 }
 
 /// Whether a process of this number exists and is no zombie.
-pub fn is_alive(pid: i32) -> bool {
+pub(crate) fn is_alive(pid: i32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
