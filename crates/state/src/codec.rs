@@ -21,6 +21,10 @@ const VERSION: u8 = 1;
 /// How many bytes a snapshot's checksum takes.
 const CHECKSUM_BYTES: usize = 8;
 
+/// How deep lists and maps may be nested. Job files are read to a depth of 160 and JSON bodies to
+/// 128, and a request wraps that in a dozen levels more; each level read takes stack.
+const DEPTH_MAX: usize = 224;
+
 /// Why bytes are not an entry or a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
@@ -79,7 +83,9 @@ fn write<T: Serialize>(bytes: &mut Vec<u8>, value: &T) {
 }
 
 fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    rmp_serde::from_slice(bytes).map_err(DecodeError::Damaged)
+    let mut reader = rmp_serde::Deserializer::from_read_ref(bytes);
+    reader.set_max_depth(DEPTH_MAX);
+    T::deserialize(&mut reader).map_err(DecodeError::Damaged)
 }
 
 fn checksum(body: &[u8]) -> [u8; CHECKSUM_BYTES] {

@@ -4,7 +4,8 @@
 //! # Invariants
 //!
 //! - Each index holds exactly the rows of its table, and each tally the sum over a job's rows.
-//! - An allocation keeps its node and its job for life; `apply` refuses what would change them.
+//! - An allocation keeps its node and its job for life, and an evaluation its job; `apply` lets
+//!   nothing through that would change them.
 //!
 //! # Deliberately absent
 //!
@@ -54,12 +55,16 @@ impl State {
 
     /// Puts an evaluation in place of the one with its id, if there is one.
     pub(super) fn insert_eval(&mut self, eval: &Arc<Evaluation>) {
-        if let Some(old) = self.evals.insert(eval.id, Arc::clone(eval)) {
-            self.evals_by_job.remove(&(old.job.clone(), old.id));
-            self.count(&old.job, |tally| tally.remove_eval(&old));
+        let old = self.evals.insert(eval.id, Arc::clone(eval));
+        if old.is_none() {
+            self.evals_by_job.insert((eval.job.clone(), eval.id), ());
         }
-        self.evals_by_job.insert((eval.job.clone(), eval.id), ());
-        self.count(&eval.job, |tally| tally.add_eval(eval));
+        self.count(&eval.job, |tally| {
+            if let Some(old) = &old {
+                tally.remove_eval(old);
+            }
+            tally.add_eval(eval);
+        });
     }
 
     /// Takes an evaluation out.

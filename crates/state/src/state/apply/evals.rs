@@ -2,7 +2,7 @@
 //!
 //! # Invariants
 //!
-//! - An evaluation that is over does not change any more.
+//! - An evaluation keeps its job, and one that is over does not change any more.
 //! - A job has at most one blocked evaluation, the newest: an evaluation looks at the whole job, so
 //!   a second one would only do the same work again.
 
@@ -33,7 +33,7 @@ impl Step<'_> {
             modify_index: old.map_or(self.index, |old| old.modify_index),
             ..eval
         };
-        if old.is_some_and(|old| old.is_terminal() || **old == eval) {
+        if old.is_some_and(|old| old.is_terminal() || old.job != eval.job || **old == eval) {
             return;
         }
         eval.modify_time = self.at;

@@ -162,7 +162,7 @@ impl Step<'_> {
         }
         for alloc in new {
             usage.check(node, alloc).map_err(|misfit| misfit.to_string())?;
-            usage.add(&Allocation { client_status: ClientStatus::Pending, ..alloc.clone() });
+            occupy(&mut usage, alloc, ClientStatus::Pending);
         }
         Ok(())
     }
@@ -199,8 +199,17 @@ impl Step<'_> {
         if known.occupies_node() && !takes_the_same {
             usage.check(node, update).map_err(|misfit| misfit.to_string())?;
         }
-        usage.add(&Allocation { client_status: known.client_status, ..update.clone() });
+        occupy(usage, update, known.client_status);
         Ok(())
+    }
+}
+
+/// Adds an allocation with the status that it will have, whatever the plan says of it.
+fn occupy(usage: &mut Usage, alloc: &Allocation, client_status: ClientStatus) {
+    if alloc.client_status == client_status {
+        usage.add(alloc);
+    } else {
+        usage.add(&Allocation { client_status, ..alloc.clone() });
     }
 }
 
