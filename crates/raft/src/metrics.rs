@@ -26,6 +26,8 @@ pub struct Metrics {
     pub applied_index: u64,
     /// The last entry that the newest snapshot covers.
     pub snapshot_index: u64,
+    /// The last entry that is no longer in the log.
+    pub purged_index: u64,
     /// Servers that vote, with their addresses.
     pub voters: BTreeMap<ServerId, String>,
     /// Servers that only follow, with their addresses.
@@ -64,6 +66,7 @@ impl Metrics {
             committed_index: index(source.local_committed.as_ref()),
             applied_index: index(source.last_applied.as_ref()),
             snapshot_index: index(source.snapshot.as_ref()),
+            purged_index: index(source.purged.as_ref()),
             voters,
             learners,
             matched: matched.map(|(id, matched)| (*id, index(matched.as_ref()))).collect(),

@@ -23,6 +23,8 @@ use crate::log::{Entry, Kind, Mark};
 
 /// Bytes of a record without its payload.
 pub(super) const HEADER_BYTES: usize = 33;
+/// Where in a record the chain is.
+pub(super) const CHAIN_OFFSET: u64 = 8;
 
 /// A record as it was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -180,19 +180,19 @@ impl Writer {
             lock(&self.view).files.remove(&last.first);
             self.segments.pop_back();
         }
-        let (cut, last) = {
+        let cut = {
             let mut view = lock(&self.view);
             let kept =
                 usize::try_from(next.saturating_sub(view.places_first)).unwrap_or(usize::MAX);
             let cut = view.places.get(kept).copied();
             view.places.truncate(kept);
-            (cut, view.places.back().copied())
+            cut
         };
         let Some((cut, segment)) = cut.zip(self.segments.back_mut()) else { return Ok(()) };
         if cut.segment != segment.first {
             return Ok(());
         }
-        let crc = last_crc(segment, last)?;
+        let crc = chain_at(segment, cut)?;
         segment.cut(cut.offset, crc, self.layout.segment_bytes)
     }
 
@@ -257,16 +257,10 @@ impl Operation {
     }
 }
 
-/// The checksum of the last record that stays, or the chain of the header if none does.
-fn last_crc(segment: &Segment, last: Option<Place>) -> io::Result<u32> {
+/// The checksum that the record at `cut` continues, which is that of the last one that stays.
+fn chain_at(segment: &Segment, cut: Place) -> io::Result<u32> {
     let mut bytes = [0; 4];
-    let offset = match last.filter(|place| place.segment == segment.first) {
-        // The checksum is the second number of a record…
-        Some(place) => place.offset + 4,
-        // …and the chain follows magic and index in a header.
-        None => 16,
-    };
-    segment.file.read_at(offset, &mut bytes)?;
+    segment.file.read_at(cut.offset + record::CHAIN_OFFSET, &mut bytes)?;
     Ok(u32::from_le_bytes(bytes))
 }
 

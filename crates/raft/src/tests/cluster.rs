@@ -255,20 +255,10 @@ impl Cluster {
         }
     }
 
-    /// Waits until the first segment of a server's log is gone.
-    pub(super) async fn purged(&self, server: usize) {
-        let first = |disk: &MemoryDisk| {
-            disk.names().unwrap().into_iter().find(|name| name.starts_with("log-"))
-        };
+    /// Waits until a server's log no longer has this entry.
+    pub(super) async fn purged(&self, server: usize, index: u64) {
         let mut metrics = self.server(server).metrics();
-        let before = "log-00000000000000000000.segment";
-        within(async {
-            while first(&self.servers[server].log).as_deref() == Some(before) {
-                let step = tokio::time::timeout(Duration::from_millis(20), metrics.changed());
-                drop(step.await);
-            }
-        })
-        .await;
+        within(metrics.wait_for(|now| now.purged_index >= index)).await.unwrap();
     }
 
     pub(super) async fn stop(mut self) {
