@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The control plane of one server: it replicates the state, and the leader among the servers
+//! turns what the state says into what is done next.
+//!
+//! # Invariants
+//!
+//! - **One writer.** Everything changes through a command in the log; this crate only proposes.
+//! - **Decisions are functions.** What to do is computed by the pure modules from (state, now);
+//!   the shell around them waits, calls them and proposes what they answer.
+//! - **Leadership is a lease on duty.** Duties begin after a barrier and end when the term is lost;
+//!   whatever a deposed leader still proposes is checked again by the state machine.
+//!
+//! # Deliberately absent
+//!
+//! - Wire formats of clients. The dialects translate and use [`cos_state::ControlPlane`].
+//! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
+
+mod agents;
+pub mod blocked;
+mod bootstrap;
+pub mod broker;
+pub mod config;
+pub mod deployments;
+pub mod drain;
+pub mod evals;
+pub mod gc;
+mod gossip;
+pub mod heartbeat;
+mod identity;
+mod leader;
+mod liveness;
+mod machine;
+mod membership;
+mod metrics;
+mod publish;
+mod queries;
+mod registration;
+mod reports;
+mod rpc;
+mod server;
+mod shared;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod transport;
+mod wire;
+
+pub use config::{Advertise, Bind, Config, Timing};
+pub use server::{Server, StartError};

@@ -1,0 +1,302 @@
+//! Agents' streams: what each agent should run flows down, what happens flows up.
+//!
+//! Any server serves them. A stream is three loops that run side by side, so that a slow one does
+//! not hold up the others: reading, writing, and acknowledging.
+//!
+//! # Invariants
+//!
+//! - An agent is told everything once and every change after it; if it lagged too far behind it is
+//!   told everything again.
+//! - What an agent asks to change in the catalog is done in the order in which it asked.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use cos_model::link::{ToAgent, ToServer};
+use cos_model::node::{Node, NodeStatus};
+use cos_model::{AllocId, Allocation, NodeId, Trigger};
+use cos_platform::rpc::RpcError;
+use cos_state::evaluations::evals_for_node;
+use cos_state::{Command, Event, ProposeError, State};
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::liveness::Sign;
+use crate::publish::{Batch, Events};
+use crate::reports::Report;
+use crate::shared::{Shared, new_id};
+use crate::wire;
+
+mod catalog;
+
+/// How long a new stream may take to say who it is.
+const HELLO_WAIT: Duration = Duration::from_secs(10);
+
+/// How many requests of one stream may be under way.
+const PENDING_MAX: usize = 64;
+
+/// Serves one agent until it leaves or this server stops.
+pub(crate) async fn serve(
+    shared: &Arc<Shared>,
+    mut inbound: mpsc::Receiver<Bytes>,
+    outbound: mpsc::Sender<Bytes>,
+) -> Result<(), RpcError> {
+    let node = hello(&mut inbound).await?;
+    let id = node.id;
+    if let Err(refusal) = register(shared, node).await {
+        return match refusal {
+            Refusal::Final(words) => send(&outbound, &ToAgent::Refused(words)).await,
+            Refusal::NotNow(error) => Err(RpcError::Refused(error.to_string())),
+        };
+    }
+    let _ = shared.signs.send(Sign::Heard(id)).await;
+    tracing::debug!(node = %id, "agent connected");
+    let (acknowledge, pending) = mpsc::channel(PENDING_MAX);
+    let (change, changes) = mpsc::channel(PENDING_MAX);
+    let stop = shared.tasks.stopping();
+    // The loops end together: each arm that ends drops the others, which lose only what the agent
+    // repeats on its next stream.
+    let ended = tokio::select! {
+        ended = read(shared, id, inbound, acknowledge, change) => ended,
+        ended = write(shared, id, &outbound) => ended,
+        ended = acknowledge_reports(pending, &outbound) => ended,
+        ended = catalog::run(shared, changes, &outbound) => ended,
+        () = stop.cancelled() => return Ok(()),
+    };
+    tracing::debug!(node = %id, "agent disconnected");
+    let _ = shared.signs.send(Sign::Closed(id)).await;
+    ended
+}
+
+async fn hello(inbound: &mut mpsc::Receiver<Bytes>) -> Result<Box<Node>, RpcError> {
+    let first = tokio::time::timeout(HELLO_WAIT, inbound.recv())
+        .await
+        .ok()
+        .flatten()
+        .ok_or(RpcError::Closed)?;
+    match decode(&first)? {
+        ToServer::Hello { node } => Ok(node),
+        _ => Err(RpcError::Refused("a stream begins with `Hello`".to_owned())),
+    }
+}
+
+/// Why a node may not stay.
+enum Refusal {
+    /// It is not who it says.
+    Final(String),
+    /// It may try again, here or elsewhere.
+    NotNow(ProposeError),
+}
+
+/// Records the node as it says it is, ready for work.
+async fn register(shared: &Shared, node: Box<Node>) -> Result<(), Refusal> {
+    let (id, secret) = (node.id, node.secret);
+    let state = shared.published.state();
+    check_secret(&state, id, secret)?;
+    let node = Box::new(Node { status: NodeStatus::Ready, ..*node });
+    let evals = if is_news(state.node(id).map(|known| &**known), &node) {
+        let mut evals = evals_for_node(&state, id, Trigger::NodeUpdate, &mut new_id, shared.now());
+        // A node that is new to this server is not in its state yet.
+        evals.retain(|eval| {
+            state.job(&eval.job).is_none_or(|job| {
+                crate::evals::may_use(job, &node)
+                    || state.allocs_on_node(id).any(|alloc| *alloc.job_key() == eval.job)
+            })
+        });
+        evals
+    } else {
+        Vec::new()
+    };
+    drop(state);
+    match shared.propose(Command::RegisterNode { node, evals }).await {
+        // A server that lagged behind learns only now who has the id.
+        Ok(_) => check_secret(&shared.published.state(), id, secret),
+        Err(ProposeError::Refused(refused)) => Err(Refusal::Final(refused.to_string())),
+        Err(error) => Err(Refusal::NotNow(error)),
+    }
+}
+
+fn check_secret(state: &State, id: NodeId, secret: NodeId) -> Result<(), Refusal> {
+    match state.node(id) {
+        Some(known) if known.secret != secret => {
+            Err(Refusal::Final("node secret ID does not match".to_owned()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a registration changes what may run where.
+fn is_news(known: Option<&Node>, node: &Node) -> bool {
+    known.is_none_or(|known| {
+        let facts = |node: &Node| Node {
+            status: NodeStatus::Ready,
+            eligible: true,
+            drain: None,
+            status_updated_at: cos_model::Timestamp::NEVER,
+            events: Vec::new(),
+            create_index: 0,
+            modify_index: 0,
+            ..node.clone()
+        };
+        known.status != NodeStatus::Ready || facts(known) != facts(node)
+    })
+}
+
+/// Takes what the agent says.
+async fn read(
+    shared: &Arc<Shared>,
+    id: NodeId,
+    mut inbound: mpsc::Receiver<Bytes>,
+    acknowledge: mpsc::Sender<(u64, oneshot::Receiver<()>)>,
+    change: mpsc::Sender<catalog::Request>,
+) -> Result<(), RpcError> {
+    while let Some(message) = inbound.recv().await {
+        let _ = shared.signs.send(Sign::Heard(id)).await;
+        match decode(&message)? {
+            ToServer::Heartbeat => {}
+            ToServer::Hello { node } | ToServer::NodeChanged { node } => {
+                if node.id != id {
+                    return Err(RpcError::Refused("a stream belongs to one node".to_owned()));
+                }
+                // Beside the stream, as an agent without a leader still wants to be heard.
+                let shared_of_task = Arc::clone(shared);
+                shared.tasks.spawn("node update", cos_platform::Fate::Ends, async move {
+                    if let Err(Refusal::Final(words)) = register(&shared_of_task, node).await {
+                        tracing::warn!(node = %id, words, "node update refused");
+                    }
+                });
+            }
+            ToServer::Allocs { sequence, updates } => {
+                let (done, when_done) = oneshot::channel();
+                let closed = |_gone| RpcError::Closed;
+                shared
+                    .reports
+                    .send(Report { updates, done })
+                    .await
+                    .map_err(|_gone| RpcError::Closed)?;
+                acknowledge.send((sequence, when_done)).await.map_err(closed)?;
+            }
+            ToServer::Catalog { sequence, changes } => {
+                let request = catalog::Request { sequence, changes };
+                change.send(request).await.map_err(|_gone| RpcError::Closed)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Acknowledges reports in the order in which they came.
+async fn acknowledge_reports(
+    mut pending: mpsc::Receiver<(u64, oneshot::Receiver<()>)>,
+    outbound: &mpsc::Sender<Bytes>,
+) -> Result<(), RpcError> {
+    while let Some((sequence, when_done)) = pending.recv().await {
+        when_done.await.map_err(|_gone| RpcError::Closed)?;
+        send(outbound, &ToAgent::Done { sequence, refused: BTreeMap::new() }).await?;
+    }
+    // Only the reading loop ends a stream.
+    std::future::pending().await
+}
+
+/// Tells the agent what it should run, what the catalog says and where servers are.
+async fn write(
+    shared: &Arc<Shared>,
+    id: NodeId,
+    outbound: &mpsc::Sender<Bytes>,
+) -> Result<(), RpcError> {
+    let mut peers = shared.gossip.watch();
+    peers.mark_unchanged();
+    let mut servers = shared.servers();
+    let heartbeat_every = shared.config.timing.heartbeat_every;
+    send(outbound, &ToAgent::Welcome { heartbeat_every, servers: servers.clone() }).await?;
+    let mut events: Events = shared.published.follow();
+    let mut told = tell_all(shared, id, outbound).await?;
+    loop {
+        // Each arm may be dropped: batches stay in the channel, the peers in the watch.
+        tokio::select! {
+            batch = events.recv() => match batch {
+                Ok(batch) if batch.is_reset => told = tell_all(shared, id, outbound).await?,
+                Ok(batch) => {
+                    tell_batch(&batch, told, id, outbound).await?;
+                    told = told.max(batch.index);
+                }
+                Err(RecvError::Lagged(missed)) => {
+                    tracing::debug!(node = %id, missed, "agent lagged behind, starting over");
+                    events = shared.published.follow();
+                    told = tell_all(shared, id, outbound).await?;
+                }
+                Err(RecvError::Closed) => return Ok(()),
+            },
+            changed = peers.changed() => {
+                changed.map_err(|_gone| RpcError::Closed)?;
+                let now = shared.servers();
+                if now != servers {
+                    send(outbound, &ToAgent::Servers(now.clone())).await?;
+                    servers = now;
+                }
+            }
+        }
+    }
+}
+
+/// Tells everything and returns the index up to which it is told.
+async fn tell_all(
+    shared: &Shared,
+    id: NodeId,
+    outbound: &mpsc::Sender<Bytes>,
+) -> Result<u64, RpcError> {
+    let state = shared.published.state();
+    let allocs = state.allocs_on_node(id).cloned().collect();
+    let generation = state.index();
+    let desired = ToAgent::Desired { generation, complete: true, allocs, removed: Vec::new() };
+    send(outbound, &desired).await?;
+    send(outbound, &ToAgent::CatalogAll(Box::new(state.catalog().clone()))).await?;
+    Ok(generation)
+}
+
+async fn tell_batch(
+    batch: &Batch,
+    told: u64,
+    id: NodeId,
+    outbound: &mpsc::Sender<Bytes>,
+) -> Result<(), RpcError> {
+    if batch.index <= told {
+        return Ok(());
+    }
+    let mut allocs: BTreeMap<AllocId, Arc<Allocation>> = BTreeMap::new();
+    let mut removed = Vec::new();
+    for (_, event) in batch.events.iter().filter(|(index, _)| *index > told) {
+        match event {
+            Event::AllocPlanned(alloc) if alloc.node_id == id => {
+                allocs.insert(alloc.id, Arc::clone(alloc));
+            }
+            Event::AllocRemoved { id: alloc, node } if *node == id => {
+                allocs.remove(alloc);
+                removed.push(*alloc);
+            }
+            _ => {}
+        }
+    }
+    if !allocs.is_empty() || !removed.is_empty() {
+        let allocs = allocs.into_values().collect();
+        let generation = batch.index;
+        let desired = ToAgent::Desired { generation, complete: false, allocs, removed };
+        send(outbound, &desired).await?;
+    }
+    // Agents ignore changes that their copy contains, so one encoding serves all of them.
+    if let Some(message) = batch.catalog_message() {
+        outbound.send(message).await.map_err(|_gone| RpcError::Closed)?;
+    }
+    Ok(())
+}
+
+async fn send(outbound: &mpsc::Sender<Bytes>, message: &ToAgent) -> Result<(), RpcError> {
+    outbound.send(wire::encode(message)).await.map_err(|_gone| RpcError::Closed)
+}
+
+fn decode(message: &Bytes) -> Result<ToServer, RpcError> {
+    wire::decode(message)
+        .map_err(|error| RpcError::Refused(format!("agent's message cannot be read: {error}")))
+}

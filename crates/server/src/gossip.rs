@@ -1,0 +1,353 @@
+//! Gossip among servers: who is there, of which region, and whether they still answer.
+//!
+//! A SWIM protocol (the crate `foca`) over UDP on the gossip port. One task owns it; everybody else
+//! reads the list of peers from a watch.
+//!
+//! # Invariants
+//!
+//! - The list is taken from the protocol's whole table after every input, never from its
+//!   notifications, which lag behind.
+//! - Nothing here is trusted: gossip finds servers, consensus decides who belongs.
+//!
+//! # Deliberately absent
+//!
+//! - Encryption. Packets are sent in the clear.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cos_model::ServerId;
+use cos_platform::{Fate, Tasks, entropy};
+use cos_state::MemberStatus;
+use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, PeriodicParams, State, Timer};
+use rand_core::TryRng;
+use tokio::net::UdpSocket;
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use identity::{Identity, LEAVING, Packets};
+
+mod identity;
+mod join;
+
+pub(crate) use join::{join, retry_join};
+
+/// The largest packet; fits a common network's frame.
+const PACKET_BYTES_MAX: usize = 1400;
+
+/// How many commands may wait for the gossip task.
+const COMMANDS_MAX: usize = 64;
+
+/// How long a member that stopped answering is remembered.
+const REMEMBER_FAILED: Duration = Duration::from_hours(72);
+
+/// A server as gossip knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Peer {
+    /// Where its gossip is reached.
+    pub(crate) address: SocketAddr,
+    /// Facts about it.
+    pub(crate) tags: Arc<BTreeMap<String, String>>,
+    /// Whether it answers.
+    pub(crate) status: MemberStatus,
+}
+
+impl Peer {
+    /// A tag, or nothing.
+    pub(crate) fn tag(&self, name: &str) -> &str {
+        self.tags.get(name).map_or("", String::as_str)
+    }
+
+    /// Its id in the consensus group.
+    pub(crate) fn id(&self) -> Option<ServerId> {
+        self.tag("id").parse().ok()
+    }
+
+    /// Whether it answers.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.status == MemberStatus::Alive
+    }
+}
+
+/// The list of peers, this server included, by gossip address.
+pub(crate) type Peers = Arc<Vec<Peer>>;
+
+/// A handle to the gossip task.
+#[derive(Clone, Debug)]
+pub(crate) struct Gossip {
+    commands: mpsc::Sender<Command>,
+    peers: watch::Receiver<Peers>,
+    address: SocketAddr,
+}
+
+#[derive(Debug)]
+enum Command {
+    Announce(SocketAddr),
+    SetTag(&'static str, String),
+    Leave(oneshot::Sender<()>),
+}
+
+impl Gossip {
+    /// Starts gossiping on `socket` as the member that others reach at `address`.
+    pub(crate) fn start(
+        socket: UdpSocket,
+        address: SocketAddr,
+        generation: u64,
+        tags: BTreeMap<String, String>,
+        tasks: &Tasks,
+    ) -> Self {
+        let identity = Identity { address, generation, tags: Arc::new(tags) };
+        let (commands, inbox) = mpsc::channel(COMMANDS_MAX);
+        let (publish, peers) = watch::channel(Arc::new(vec![own_entry(&identity)]));
+        let member = Member {
+            protocol: Foca::new(identity, protocol_config(), Entropy, Packets),
+            runtime: AccumulatingRuntime::new(),
+            timers: BTreeMap::new(),
+            timers_made: 0,
+            socket,
+            publish,
+        };
+        let stop = tasks.stopping();
+        tasks.spawn("gossip", Fate::Vital, Box::pin(member.run(inbox, stop)));
+        Self { commands, peers, address }
+    }
+
+    /// The peers as they are now, this server included.
+    pub(crate) fn peers(&self) -> Peers {
+        Arc::clone(&self.peers.borrow())
+    }
+
+    /// A watch on the peers.
+    pub(crate) fn watch(&self) -> watch::Receiver<Peers> {
+        self.peers.clone()
+    }
+
+    /// Where this server's gossip is reached.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Tells a stranger that this server is here.
+    pub(crate) async fn announce(&self, to: SocketAddr) {
+        drop(self.commands.send(Command::Announce(to)).await);
+    }
+
+    /// Changes a tag of this server.
+    pub(crate) async fn set_tag(&self, name: &'static str, value: String) {
+        drop(self.commands.send(Command::SetTag(name, value)).await);
+    }
+
+    /// Says good-bye, so that others do not take this server for failed.
+    pub(crate) async fn leave(&self) {
+        let (done, when_done) = oneshot::channel();
+        if self.commands.send(Command::Leave(done)).await.is_ok() {
+            drop(when_done.await);
+        }
+    }
+}
+
+/// The gossip task's own state.
+struct Member {
+    protocol: Foca<Identity, Packets, Entropy, NoCustomBroadcast>,
+    runtime: AccumulatingRuntime<Identity>,
+    timers: BTreeMap<(Instant, u64), Timer<Identity>>,
+    timers_made: u64,
+    socket: UdpSocket,
+    publish: watch::Sender<Peers>,
+}
+
+impl Member {
+    async fn run(mut self, mut inbox: mpsc::Receiver<Command>, stop: CancellationToken) {
+        let mut packet = vec![0; PACKET_BYTES_MAX];
+        loop {
+            let next_timer = self.timers.first_key_value().map(|((at, _), _)| *at);
+            // Each arm may be dropped: a packet not received stays in the socket, a command in the
+            // channel, a timer in the map.
+            tokio::select! {
+                received = self.socket.recv_from(&mut packet) => match received {
+                    Ok((length, from)) => self.read(&packet[..length], from),
+                    Err(error) => tracing::debug!(%error, "gossip packet not received"),
+                },
+                Some(command) = inbox.recv() => self.obey(command).await,
+                () = tokio::time::sleep_until(next_timer.unwrap_or_else(far_future)),
+                    if next_timer.is_some() => self.fire(),
+                () = stop.cancelled() => return,
+            }
+            self.flush().await;
+        }
+    }
+
+    fn read(&mut self, packet: &[u8], from: SocketAddr) {
+        if let Err(error) = self.protocol.handle_data(packet, &mut self.runtime) {
+            tracing::debug!(%from, %error, "gossip packet not understood");
+        }
+    }
+
+    fn fire(&mut self) {
+        let now = Instant::now();
+        while let Some(entry) = self.timers.first_entry()
+            && entry.key().0 <= now
+        {
+            if let Err(error) = self.protocol.handle_timer(entry.remove(), &mut self.runtime) {
+                tracing::debug!(%error, "gossip timer");
+            }
+        }
+    }
+
+    async fn obey(&mut self, command: Command) {
+        let done = match command {
+            Command::Announce(to) => {
+                self.protocol.announce(Identity::stranger(to), &mut self.runtime)
+            }
+            Command::SetTag(name, value) => self.set_tag(name, &value),
+            Command::Leave(done) => {
+                self.leave().await;
+                let _ = done.send(());
+                return;
+            }
+        };
+        if let Err(error) = done {
+            tracing::debug!(%error, "gossip command");
+        }
+    }
+
+    fn set_tag(&mut self, name: &str, value: &str) -> Result<(), foca::Error> {
+        let own = self.protocol.identity();
+        let mut tags = BTreeMap::clone(&own.tags);
+        if tags.insert(name.to_owned(), value.to_owned()).as_deref() == Some(value) {
+            return Ok(());
+        }
+        let renewed = own.with_tags(tags);
+        self.protocol.change_identity(renewed, &mut self.runtime)?;
+        self.protocol.gossip(&mut self.runtime)
+    }
+
+    /// The tag tells others apart a member that left from one that failed; both are only "down" to
+    /// the protocol.
+    async fn leave(&mut self) {
+        let told = self.set_tag(LEAVING, "1");
+        self.flush().await;
+        let left = self.protocol.leave_cluster(&mut self.runtime);
+        self.flush().await;
+        if let Err(error) = told.and(left) {
+            tracing::debug!(%error, "good-bye to gossip");
+        }
+    }
+
+    /// Does what the protocol asked for and publishes what it knows now.
+    async fn flush(&mut self) {
+        while let Some((to, packet)) = self.runtime.to_send() {
+            // A lost packet is the protocol's daily bread.
+            drop(self.socket.send_to(&packet, to.address).await);
+        }
+        while let Some((after, timer)) = self.runtime.to_schedule() {
+            self.timers_made += 1;
+            self.timers.insert((Instant::now() + after, self.timers_made), timer);
+        }
+        while self.runtime.to_notify().is_some() {}
+        let peers = self.list();
+        self.publish.send_if_modified(|known| {
+            let is_new = **known != peers;
+            if is_new {
+                *known = Arc::new(peers);
+            }
+            is_new
+        });
+    }
+
+    fn list(&self) -> Vec<Peer> {
+        let own = self.protocol.identity();
+        let mut peers: BTreeMap<SocketAddr, Peer> = self
+            .protocol
+            .iter_membership_state()
+            .filter(|member| !member.id().tags.is_empty() && member.id().address != own.address)
+            .map(|member| (member.id().address, entry(member.id(), member.state())))
+            .collect();
+        peers.insert(own.address, own_entry(own));
+        peers.into_values().collect()
+    }
+}
+
+fn own_entry(own: &Identity) -> Peer {
+    entry(own, State::Alive)
+}
+
+fn entry(identity: &Identity, state: State) -> Peer {
+    let status = match state {
+        State::Alive | State::Suspect => MemberStatus::Alive,
+        State::Down if identity.tag(LEAVING).is_empty() => MemberStatus::Failed,
+        State::Down => MemberStatus::Left,
+    };
+    Peer { address: identity.address, tags: Arc::clone(&identity.tags), status }
+}
+
+/// Times for a local network: a member that stops answering is known to be gone within 3 s.
+fn protocol_config() -> foca::Config {
+    let some = |count: usize| NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN);
+    foca::Config {
+        probe_period: Duration::from_millis(700),
+        probe_rtt: Duration::from_millis(250),
+        suspect_to_down_after: Duration::from_millis(1500),
+        remove_down_after: Some(REMEMBER_FAILED),
+        max_packet_size: some(PACKET_BYTES_MAX),
+        notify_down_members: true,
+        periodic_announce: Some(PeriodicParams {
+            frequency: Duration::from_secs(10),
+            num_members: some(1),
+        }),
+        periodic_announce_to_down_members: Some(PeriodicParams {
+            frequency: Duration::from_secs(5),
+            num_members: some(2),
+        }),
+        periodic_gossip: Some(PeriodicParams {
+            frequency: Duration::from_millis(200),
+            num_members: some(3),
+        }),
+        ..foca::Config::simple()
+    }
+}
+
+/// A time that does not come while a server runs.
+fn far_future() -> Instant {
+    Instant::now() + Duration::from_hours(24)
+}
+
+/// The machine's entropy, as the protocol wants it.
+struct Entropy;
+
+impl TryRng for Entropy {
+    type Error = Infallible;
+
+    fn try_next_u32(&mut self) -> Result<u32, Infallible> {
+        let mut bytes = [0; 4];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u32::from_ne_bytes(bytes))
+    }
+
+    fn try_next_u64(&mut self) -> Result<u64, Infallible> {
+        let mut bytes = [0; 8];
+        self.try_fill_bytes(&mut bytes)?;
+        Ok(u64::from_ne_bytes(bytes))
+    }
+
+    fn try_fill_bytes(&mut self, bytes: &mut [u8]) -> Result<(), Infallible> {
+        for chunk in bytes.chunks_mut(size_of::<u128>()) {
+            chunk.copy_from_slice(&entropy::draw().to_ne_bytes()[..chunk.len()]);
+        }
+        Ok(())
+    }
+}
+
+/// Opens the gossip socket.
+pub(crate) async fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    UdpSocket::bind(address).await
+}
+
+#[cfg(test)]
+mod tests;

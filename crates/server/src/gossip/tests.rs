@@ -1,0 +1,80 @@
+//! Gossip over loopback sockets that the system chose.
+
+use super::*;
+
+/// How long a test waits for what must happen.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+async fn member(name: &str, tasks: &Tasks) -> Gossip {
+    let socket = bind(SocketAddr::from(([127, 0, 0, 1], 0))).await.unwrap();
+    let address = socket.local_addr().unwrap();
+    let tags = BTreeMap::from([("name".to_owned(), name.to_owned())]);
+    Gossip::start(socket, address, 1, tags, tasks)
+}
+
+/// Waits until `gossip` sees exactly these members, written `name:status`.
+#[track_caller]
+fn sees(gossip: &Gossip, expected: &str) -> impl Future<Output = ()> {
+    let expected = expected.to_owned();
+    let mut peers = gossip.watch();
+    async move {
+        let shown = |peers: &Peers| {
+            let mut names: Vec<String> =
+                peers.iter().map(|p| format!("{}:{}", p.tag("name"), p.status.name())).collect();
+            names.sort();
+            names.join(" ")
+        };
+        let wait = peers.wait_for(|peers| shown(peers) == expected);
+        let in_time = tokio::time::timeout(PATIENCE, wait).await.is_ok();
+        let last = shown(&peers.borrow());
+        assert!(in_time, "waited for {expected}, saw {last}");
+    }
+}
+
+#[tokio::test]
+async fn members_find_each_other_through_one_of_them() {
+    let tasks = Tasks::new();
+    let (a, b, c) =
+        (member("a", &tasks).await, member("b", &tasks).await, member("c", &tasks).await);
+    assert_eq!(join(&b, &[a.address().to_string()]).await, 1);
+    assert_eq!(join(&c, &[a.address().to_string()]).await, 1);
+    for gossip in [&a, &b, &c] {
+        sees(gossip, "a:alive b:alive c:alive").await;
+    }
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn a_changed_tag_reaches_the_others() {
+    let tasks = Tasks::new();
+    let (a, b) = (member("a", &tasks).await, member("b", &tasks).await);
+    assert_eq!(join(&b, &[a.address().to_string()]).await, 1);
+    b.set_tag("name", "renamed".to_owned()).await;
+    sees(&a, "a:alive renamed:alive").await;
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn one_that_leaves_is_told_from_one_that_fails() {
+    let (tasks, doomed) = (Tasks::new(), Tasks::new());
+    let (a, b, c) =
+        (member("a", &tasks).await, member("b", &tasks).await, member("c", &doomed).await);
+    for gossip in [&b, &c] {
+        assert_eq!(join(gossip, &[a.address().to_string()]).await, 1);
+    }
+    sees(&c, "a:alive b:alive c:alive").await;
+    b.leave().await;
+    sees(&a, "a:alive b:left c:alive").await;
+    doomed.stop();
+    sees(&a, "a:alive b:left c:failed").await;
+    tasks.stop();
+}
+
+#[tokio::test]
+async fn nobody_answers_where_nobody_is() {
+    let tasks = Tasks::new();
+    let a = member("a", &tasks).await;
+    // The discard port of this machine, where no member listens.
+    assert_eq!(join(&a, &["127.0.0.1:9".to_owned()]).await, 0);
+    tasks.stop();
+}

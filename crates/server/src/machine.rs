@@ -1,0 +1,67 @@
+//! The state machine as consensus drives it: entries in, replies out, the result published.
+//!
+//! # Invariants
+//!
+//! - Applied and published are one step: when a proposer has its reply, every reader sees it.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use cos_platform::Clock;
+use cos_raft::StateMachine;
+use cos_state::{Applied, Refused, State, decode_request};
+
+use crate::publish::{Batch, Published};
+use crate::wire::{self, Outcome};
+
+/// The replicated state of one server.
+#[derive(Debug)]
+pub(crate) struct Machine {
+    state: State,
+    published: Arc<Published>,
+    clock: Arc<dyn Clock>,
+}
+
+impl Machine {
+    /// Starts empty; consensus restores and replays.
+    pub(crate) fn new(published: Arc<Published>, clock: Arc<dyn Clock>) -> Self {
+        Self { state: State::default(), published, clock }
+    }
+}
+
+impl StateMachine for Machine {
+    fn apply(&mut self, entries: Vec<(u64, Bytes)>) -> Vec<Bytes> {
+        let started = self.clock.monotonic();
+        let mut events = Vec::new();
+        let mut replies = Vec::with_capacity(entries.len());
+        for (index, entry) in entries {
+            let outcome: Outcome = match decode_request(&entry) {
+                Ok(request) => {
+                    let Applied { reply, events: happened } = self.state.apply(index, &request);
+                    events.extend(happened.into_iter().map(|event| (index, event)));
+                    reply
+                }
+                // Every server reads the same bytes with the same answer, so they stay equal.
+                Err(error) => Err(Refused::Invalid(format!("unreadable request: {error}"))),
+            };
+            replies.push(wire::encode(&outcome));
+        }
+        let batch = Batch::new(self.state.index(), events);
+        self.published.publish(self.state.clone(), batch);
+        let took = self.clock.monotonic().saturating_sub(started);
+        metrics::histogram!(crate::metrics::FSM_APPLY).record(took.as_secs_f64());
+        replies
+    }
+
+    fn snapshot(&self) -> Box<dyn FnOnce() -> Vec<u8> + Send> {
+        let state = self.state.clone();
+        Box::new(move || state.encode_snapshot())
+    }
+
+    fn restore(&mut self, index: u64, bytes: &[u8]) -> Result<(), String> {
+        self.state = State::decode_snapshot(bytes).map_err(|error| error.to_string())?;
+        tracing::info!(index, state_index = self.state.index(), "state restored from snapshot");
+        self.published.publish(self.state.clone(), Batch::reset(self.state.index()));
+        Ok(())
+    }
+}

@@ -1,0 +1,128 @@
+//! The state as this server last applied it, for everybody who reads, waits or follows.
+//!
+//! # Invariants
+//!
+//! - A reader that was woken sees a state at least as new as what woke it.
+//! - Who follows the events misses none, or is told that it missed some and starts over.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use bytes::Bytes;
+use cos_model::link::ToAgent;
+use cos_state::{Event, State, Topic};
+use tokio::sync::{broadcast, watch};
+
+use crate::wire;
+
+/// How many batches a slow follower may lag behind before it starts over.
+const BATCHES_MAX: usize = 1024;
+
+/// What one round of applying made happen.
+#[derive(Debug, Default)]
+pub(crate) struct Batch {
+    /// The index after it.
+    pub(crate) index: u64,
+    /// What happened, each with its index, in order.
+    pub(crate) events: Vec<(u64, Event)>,
+    /// Whether the state was replaced whole, so that followers start over.
+    pub(crate) is_reset: bool,
+    /// The changes of the catalog as all agents are sent them; encoded once.
+    catalog_message: OnceLock<Option<Bytes>>,
+}
+
+impl Batch {
+    /// Makes a batch of events.
+    pub(crate) fn new(index: u64, events: Vec<(u64, Event)>) -> Self {
+        Self { index, events, ..Self::default() }
+    }
+
+    /// Makes a batch that says "start over".
+    pub(crate) fn reset(index: u64) -> Self {
+        Self { index, is_reset: true, ..Self::default() }
+    }
+
+    /// The message that tells agents of the catalog's changes in this batch, if there are any.
+    pub(crate) fn catalog_message(&self) -> Option<Bytes> {
+        self.catalog_message.get_or_init(|| self.encode_catalog()).clone()
+    }
+
+    fn encode_catalog(&self) -> Option<Bytes> {
+        let changes: Vec<_> = self
+            .events
+            .iter()
+            .filter_map(|(index, event)| match event {
+                Event::CatalogChanged(change) => Some((*index, (**change).clone())),
+                _ => None,
+            })
+            .collect();
+        (!changes.is_empty()).then(|| wire::encode(&ToAgent::CatalogChanged(changes)))
+    }
+}
+
+/// A follower's end of the events.
+pub(crate) type Events = broadcast::Receiver<Arc<Batch>>;
+
+/// The published state of one server.
+#[derive(Debug)]
+pub(crate) struct Published {
+    state: ArcSwap<State>,
+    index: watch::Sender<u64>,
+    batches: broadcast::Sender<Arc<Batch>>,
+}
+
+impl Published {
+    /// Publishes an empty state.
+    pub(crate) fn new() -> Self {
+        Self {
+            state: ArcSwap::from_pointee(State::default()),
+            index: watch::Sender::new(0),
+            batches: broadcast::Sender::new(BATCHES_MAX),
+        }
+    }
+
+    /// The newest state.
+    pub(crate) fn state(&self) -> Arc<State> {
+        self.state.load_full()
+    }
+
+    /// Makes a state the newest and tells everybody what happened.
+    pub(crate) fn publish(&self, state: State, batch: Batch) {
+        let index = state.index();
+        self.state.store(Arc::new(state));
+        self.index.send_replace(index);
+        // Nobody may be following.
+        drop(self.batches.send(Arc::new(batch)));
+    }
+
+    /// Follows the events from now on. Take a state after this call and skip what it contains.
+    pub(crate) fn follow(&self) -> Events {
+        self.batches.subscribe()
+    }
+
+    /// A watch on the index of the newest state.
+    pub(crate) fn index(&self) -> watch::Receiver<u64> {
+        self.index.subscribe()
+    }
+
+    /// Returns once anything in one of the topics changed after `index`, or `wait` passed.
+    pub(crate) async fn changed(&self, topics: &[Topic], index: u64, wait: Duration) {
+        let mut applied = self.index.subscribe();
+        let wait_for_change = async {
+            loop {
+                applied.mark_unchanged();
+                let state = self.state();
+                if topics.iter().any(|topic| state.topic_index(topic) > index) {
+                    return;
+                }
+                drop(state);
+                if applied.changed().await.is_err() {
+                    return;
+                }
+            }
+        };
+        // Dropping the wait loses nothing: the caller reads the state anew either way.
+        drop(tokio::time::timeout(wait, wait_for_change).await);
+    }
+}

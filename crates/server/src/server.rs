@@ -1,0 +1,317 @@
+//! One server: started, asked, stopped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use cos_model::{ServerId, Timestamp, version};
+use cos_platform::rpc::{self, Client};
+use cos_platform::{Clock, Fate, Tasks, entropy};
+use cos_raft::Raft;
+use cos_state::{Command, Committed, ControlPlane, Leadership, Member, ProposeError, State, Topic};
+use tokio::net::{TcpListener, UdpSocket};
+use tokio::sync::{mpsc, watch};
+
+use crate::config::Config;
+use crate::gossip::{self, Gossip};
+use crate::machine::Machine;
+use crate::publish::Published;
+use crate::shared::{Shared, members_of, new_id};
+use crate::transport::RaftTransport;
+use crate::{bootstrap, gc, identity, leader, liveness, reports};
+
+/// How many heartbeats and relays may wait.
+const SIGNS_MAX: usize = 4096;
+
+/// How long a leader that stops waits for another to take over.
+const HANDOVER_WAIT: Duration = Duration::from_secs(2);
+
+/// How long a server that leaves waits until the others have let it go.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
+/// A running server. Clones are handles to the same one.
+#[derive(Clone, Debug)]
+pub struct Server {
+    shared: Arc<Shared>,
+}
+
+/// Why a server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data directory cannot be used.
+    #[error("data directory {path}")]
+    DataDir {
+        /// Which directory.
+        path: String,
+        /// What went wrong.
+        #[source]
+        cause: io::Error,
+    },
+    /// A port is taken or an address is not of this machine.
+    #[error("{what} port {address}")]
+    Bind {
+        /// Which listener.
+        what: &'static str,
+        /// Where it should listen.
+        address: SocketAddr,
+        /// What went wrong.
+        #[source]
+        cause: io::Error,
+    },
+    /// Consensus cannot start from what is stored.
+    #[error("consensus")]
+    Consensus(#[source] cos_raft::StartError),
+}
+
+impl Server {
+    /// Starts a server: listens, restores what it had acknowledged, and begins or joins a group.
+    /// All its tasks belong to `tasks`. Returns before a leader is known.
+    pub async fn start(
+        mut config: Config,
+        clock: Arc<dyn Clock>,
+        tasks: Tasks,
+    ) -> Result<Self, StartError> {
+        let in_dir =
+            |cause| StartError::DataDir { path: config.data_dir.display().to_string(), cause };
+        std::fs::create_dir_all(&config.data_dir).map_err(in_dir)?;
+        let id = identity::load_or_create(&config.data_dir, entropy::draw).map_err(in_dir)?;
+        let (listener, socket) = listen(&mut config).await?;
+        let published = Arc::new(Published::new());
+        let raft = Raft::start(
+            raft_config(&config, id),
+            Box::new(Machine::new(Arc::clone(&published), Arc::clone(&clock))),
+            Arc::new(RaftTransport::default()),
+        )
+        .await
+        .map_err(StartError::Consensus)?;
+        let generation = u64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(1);
+        let tags = gossip_tags(&config, id);
+        let gossip = Gossip::start(socket, config.advertise.serf, generation, tags, &tasks);
+        let (signs, signs_inbox) = mpsc::channel(SIGNS_MAX);
+        let (liveness, liveness_inbox) = mpsc::channel(SIGNS_MAX);
+        let (reports, reports_inbox) = mpsc::channel(reports::REPORTS_MAX);
+        let shared = Arc::new(Shared {
+            config,
+            id,
+            clock,
+            tasks: tasks.clone(),
+            published,
+            raft,
+            client: Client::new(),
+            gossip,
+            signs,
+            reports,
+            liveness,
+            contact_millis: AtomicU64::new(0),
+        });
+        let (service, rpc_tasks) = (Arc::new(crate::rpc::Rpc(Arc::clone(&shared))), tasks.clone());
+        tasks.spawn("rpc", Fate::Vital, async move {
+            rpc::serve(listener, service, &rpc_tasks).await;
+        });
+        spawn_tasks(&shared, signs_inbox, liveness_inbox, reports_inbox);
+        tracing::info!(server = %id, name = shared.config.name, "server started");
+        Ok(Self { shared })
+    }
+
+    /// This server's id in the consensus group.
+    pub fn id(&self) -> ServerId {
+        self.shared.id
+    }
+
+    /// The configuration with the addresses that are really used.
+    pub fn config(&self) -> &Config {
+        &self.shared.config
+    }
+
+    /// The newest state, for those who follow it: it is new whenever the watched index changes.
+    pub fn follow(&self) -> watch::Receiver<u64> {
+        self.shared.published.index()
+    }
+
+    /// Forgets at once all that is over, however young, as a user may ask for.
+    pub async fn collect_garbage(&self) -> Result<(), ProposeError> {
+        let state = self.shared.published.state();
+        match gc::collect(&state, self.shared.now(), &gc::Thresholds::FORCED) {
+            Some(command) => self.shared.propose(command).await.map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes part no longer, but stays a member of the group and is expected back. A leader hands
+    /// over first. The tasks end when their group is asked to.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.shared.raft.shutdown().await;
+    }
+
+    /// Leaves the group for good, says good-bye in gossip, and takes part no longer.
+    pub async fn leave(&self) {
+        self.hand_over().await;
+        self.shared.gossip.leave().await;
+        let own = self.shared.id;
+        let mut metrics = self.shared.raft.metrics();
+        let let_go = metrics.wait_for(|metrics| !members_of(metrics).contains_key(&own));
+        if tokio::time::timeout(LEAVE_WAIT, let_go).await.is_err() {
+            tracing::warn!("left without having been let go by the others");
+        }
+        self.shared.raft.shutdown().await;
+    }
+
+    /// Consensus as it changes.
+    #[cfg(test)]
+    pub(crate) fn metrics_for_tests(&self) -> watch::Receiver<cos_raft::Metrics> {
+        self.shared.raft.metrics()
+    }
+
+    async fn hand_over(&self) {
+        if !self.leadership().is_leader {
+            return;
+        }
+        // Without another voter there is nobody to hand over to.
+        if let Ok(Err(error)) =
+            tokio::time::timeout(HANDOVER_WAIT, self.shared.raft.transfer_leadership(None)).await
+        {
+            tracing::debug!(%error, "leadership not handed over");
+        }
+    }
+}
+
+/// Opens both sockets and completes what is advertised with the ports that were given.
+async fn listen(config: &mut Config) -> Result<(TcpListener, UdpSocket), StartError> {
+    let failed = |what, address| move |cause| StartError::Bind { what, address, cause };
+    let (rpc, serf) = (config.bind.rpc, config.bind.serf);
+    let listener = TcpListener::bind(rpc).await.map_err(failed("rpc", rpc))?;
+    let socket = gossip::bind(serf).await.map_err(failed("serf", serf))?;
+    let rpc_port = listener.local_addr().map_err(failed("rpc", rpc))?.port();
+    let serf_port = socket.local_addr().map_err(failed("serf", serf))?.port();
+    for (address, port) in
+        [(&mut config.advertise.rpc, rpc_port), (&mut config.advertise.serf, serf_port)]
+    {
+        if address.port() == 0 {
+            address.set_port(port);
+        }
+    }
+    Ok((listener, socket))
+}
+
+fn raft_config(config: &Config, id: ServerId) -> cos_raft::Config {
+    let (election_min, election_max) = config.timing.raft_election;
+    cos_raft::Config {
+        timings: cos_raft::Timings {
+            heartbeat: config.timing.raft_heartbeat,
+            election_min,
+            election_max,
+        },
+        ..cos_raft::Config::new(id, config.advertise.rpc.to_string(), config.data_dir.join("raft"))
+    }
+}
+
+fn gossip_tags(config: &Config, id: ServerId) -> BTreeMap<String, String> {
+    let mut tags = config.tags.clone();
+    let own = [
+        ("role", "nomad".to_owned()),
+        ("name", config.name.clone()),
+        ("region", config.region.clone()),
+        ("dc", config.datacenter.clone()),
+        ("id", id.to_string()),
+        ("rpc_addr", config.advertise.rpc.to_string()),
+        ("http", config.advertise.http.clone()),
+        ("consul", config.advertise.consul_http.clone()),
+        ("expect", config.bootstrap_expect.to_string()),
+        ("build", version::NOMAD.to_owned()),
+    ];
+    tags.extend(own.map(|(name, value)| (name.to_owned(), value)));
+    tags
+}
+
+fn spawn_tasks(
+    shared: &Arc<Shared>,
+    signs: mpsc::Receiver<liveness::Sign>,
+    liveness: mpsc::Receiver<crate::wire::Liveness>,
+    reports: mpsc::Receiver<reports::Report>,
+) {
+    let tasks = &shared.tasks;
+    tasks.spawn("heartbeats", Fate::Vital, Box::pin(liveness::run(Arc::clone(shared), signs)));
+    tasks.spawn("reports", Fate::Vital, Box::pin(reports::run(Arc::clone(shared), reports)));
+    tasks.spawn("leader", Fate::Vital, Box::pin(leader::run(Arc::clone(shared), liveness)));
+    tasks.spawn("bootstrap", Fate::Ends, Box::pin(bootstrap::run(Arc::clone(shared))));
+    if !shared.config.retry_join.is_empty() {
+        let join = gossip::retry_join(
+            shared.gossip.clone(),
+            shared.config.retry_join.clone(),
+            shared.config.retry_interval,
+            tasks.stopping(),
+        );
+        tasks.spawn("retry join", Fate::Ends, Box::pin(join));
+    }
+}
+
+#[async_trait]
+impl ControlPlane for Server {
+    async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.shared.propose(command).await
+    }
+
+    fn state(&self) -> Arc<State> {
+        self.shared.published.state()
+    }
+
+    async fn barrier(&self) -> Result<(), ProposeError> {
+        self.shared.barrier().await
+    }
+
+    async fn changed(&self, topics: &[Topic], index: u64, wait: Duration) {
+        self.shared.published.changed(topics, index, wait).await;
+    }
+
+    fn leadership(&self) -> Leadership {
+        self.shared.leadership()
+    }
+
+    fn members(&self) -> Vec<Member> {
+        let peers = self.shared.gossip.peers();
+        peers
+            .iter()
+            .map(|peer| Member {
+                name: format!("{}.{}", peer.tag("name"), peer.tag("region")),
+                address: peer.address.ip().to_string(),
+                port: peer.address.port(),
+                tags: shown_tags(&peer.tags),
+                status: peer.status,
+            })
+            .collect()
+    }
+
+    async fn join(&self, addresses: &[String]) -> Result<usize, ProposeError> {
+        Ok(gossip::join(&self.shared.gossip, addresses).await)
+    }
+
+    fn peers(&self) -> Vec<(ServerId, String, bool)> {
+        let metrics = self.shared.raft.metrics().borrow().clone();
+        let voters = metrics.voters.into_iter().map(|(id, address)| (id, address, true));
+        let learners = metrics.learners.into_iter().map(|(id, address)| (id, address, false));
+        voters.chain(learners).collect()
+    }
+
+    fn new_id(&self) -> u128 {
+        new_id()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.shared.now()
+    }
+}
+
+/// The tags under the names that clients know: `port` and `rpc_addr` apart.
+fn shown_tags(tags: &BTreeMap<String, String>) -> BTreeMap<String, String> {
+    let mut shown = tags.clone();
+    if let Some(address) = tags.get("rpc_addr").and_then(|text| text.parse::<SocketAddr>().ok()) {
+        shown.insert("rpc_addr".to_owned(), address.ip().to_string());
+        shown.insert("port".to_owned(), address.port().to_string());
+    }
+    shown
+}

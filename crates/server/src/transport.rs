@@ -1,0 +1,35 @@
+//! Consensus between servers, over the cluster's own protocol.
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use cos_model::ServerId;
+use cos_platform::rpc::{Client, RpcError};
+use cos_raft::{Transport, TransportError};
+
+/// Carries consensus messages on connections of their own, so that an election never waits behind
+/// an agent's traffic.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct RaftTransport {
+    client: Client,
+}
+
+#[async_trait]
+impl Transport for RaftTransport {
+    async fn send(
+        &self,
+        _target: ServerId,
+        address: &str,
+        method: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<Bytes, TransportError> {
+        self.client.call(address, method, body, timeout).await.map_err(|error| match error {
+            RpcError::Unreachable(why) => TransportError::Unreachable(why),
+            RpcError::Timeout | RpcError::Refused(_) | RpcError::Closed => {
+                TransportError::Failed(error.to_string())
+            }
+        })
+    }
+}

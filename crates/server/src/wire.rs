@@ -1,0 +1,85 @@
+//! What servers say to each other beside consensus, and how messages are written.
+//!
+//! # Invariants
+//!
+//! - A message is `MessagePack` with field names, so that servers of neighbouring versions
+//!   understand each other.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use cos_model::{NodeId, ServerId};
+use cos_state::{Refused, Reply};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Asks the leader to commit an encoded request.
+pub(crate) const PROPOSE: &str = "server.propose";
+/// Asks the leader for a commit index that is current.
+pub(crate) const BARRIER: &str = "server.barrier";
+/// Tells the leader which agents were heard of.
+pub(crate) const HEARTBEATS: &str = "server.heartbeats";
+/// Asks a server whether it belongs to a consensus group already.
+pub(crate) const STATUS: &str = "server.status";
+/// An agent's stream.
+pub(crate) const AGENT_STREAM: &str = "agent.stream";
+/// An agent's question.
+pub(crate) const AGENT_QUERY: &str = "agent.query";
+
+/// What a command answered.
+pub(crate) type Outcome = Result<Reply, Refused>;
+
+/// The answer to [`PROPOSE`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Proposed {
+    /// It was committed and applied at this index.
+    Done(u64, Outcome),
+    /// This server does not lead; nothing was done.
+    NotLeader,
+    /// It is too large for the log; the words say so.
+    TooLarge(String),
+    /// Nobody knows.
+    Unknown(String),
+}
+
+/// The answer to [`BARRIER`].
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) enum Confirmed {
+    /// Everything up to this index is committed.
+    At(u64),
+    /// This server does not lead.
+    NotLeader,
+}
+
+/// The body of [`HEARTBEATS`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Liveness {
+    /// Agents that were heard of.
+    pub(crate) heard: Vec<NodeId>,
+    /// Agents whose connection closed without good-bye.
+    pub(crate) closed: Vec<NodeId>,
+}
+
+/// The answer to [`STATUS`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Status {
+    /// Who answers.
+    pub(crate) id: ServerId,
+    /// Whether it belongs to a consensus group.
+    pub(crate) is_initialized: bool,
+    /// The servers of its region that it sees alive and that expect as many as it does.
+    pub(crate) candidates: Vec<ServerId>,
+}
+
+/// The longest wait for an answer that should come at once.
+pub(crate) const QUICK_CALL: Duration = Duration::from_secs(2);
+
+/// Encodes a message.
+pub(crate) fn encode<T: Serialize>(message: &T) -> Bytes {
+    rmp_serde::to_vec_named(message).expect("writing our own types to memory cannot fail").into()
+}
+
+/// Decodes a message.
+pub(crate) fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, rmp_serde::decode::Error> {
+    rmp_serde::from_slice(bytes)
+}
