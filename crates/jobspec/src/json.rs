@@ -48,7 +48,7 @@ pub(crate) fn job_from_value(value: &Value, format: Format) -> Result<Parsed, Di
     let mut problems = log.into_problems();
     match job {
         Some(job) if !problems.iter().any(Diagnostic::is_error) => {
-            Ok(Parsed { job, warnings: problems, format })
+            Ok(Parsed { job, warnings: problems, format, origin: None })
         }
         _ => {
             problems.retain(Diagnostic::is_error);

@@ -31,14 +31,20 @@ pub mod limits;
 mod parse;
 mod spec;
 mod text;
+pub mod validate;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use cos_model::Job;
 
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use functions::{UNSUPPORTED as UNSUPPORTED_FUNCTIONS, names as function_names};
 pub use parse::parse_job;
+use spec::Spans;
+pub use validate::{unsupported, validate};
+
+use crate::diagnostic::Source;
 
 /// What a job file may use and what its variables are.
 #[derive(Clone, Debug)]
@@ -79,6 +85,33 @@ pub struct Parsed {
     pub warnings: Vec<Diagnostic>,
     /// How it was written.
     pub format: Format,
+    /// Where its fields are; empty if it did not come from a text.
+    pub origin: Option<Origin>,
+}
+
+impl Parsed {
+    /// Everything that [`validate()`] finds, at its place in the text.
+    pub fn problems(&self) -> Vec<Diagnostic> {
+        let found = validate(&self.job);
+        match &self.origin {
+            Some(origin) => found.iter().map(|problem| origin.locate(problem)).collect(),
+            None => found,
+        }
+    }
+}
+
+/// The text that a job came from.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    source: Arc<Source>,
+    spans: Arc<Spans>,
+}
+
+impl Origin {
+    /// Turns a problem with the path of a field into one with a place in the text.
+    pub fn locate(&self, problem: &Diagnostic) -> Diagnostic {
+        self.spans.locate(problem, &self.source)
+    }
 }
 
 /// The notation of a job.

@@ -10,7 +10,7 @@ use crate::hcl::{self, Body};
 use crate::json::job_from_value;
 use crate::limits::{self, MAX_ERRORS};
 use crate::spec::{Spans, Translated, translate};
-use crate::{Format, Options, Parsed};
+use crate::{Format, Options, Origin, Parsed};
 
 /// Fields by which an API body is told from a job file in JSON.
 const API_FIELDS: [&str; 3] = ["ID", "Name", "TaskGroups"];
@@ -96,15 +96,19 @@ fn finish(
     format: Format,
 ) -> Result<Parsed, Diagnostics> {
     let Translated { value, spans } = translated;
+    let origin = Origin { source: Arc::clone(source), spans: Arc::new(spans) };
     let locate = |problems: Vec<Diagnostic>| {
         let mut located: Vec<Diagnostic> =
-            problems.iter().map(|problem| spans.locate(problem, source)).collect();
+            problems.iter().map(|problem| origin.locate(problem)).collect();
         located.sort_by_key(|problem| (problem.line, problem.column));
         located.truncate(MAX_ERRORS);
         located
     };
     match job_from_value(&value, format) {
-        Ok(parsed) => Ok(Parsed { warnings: locate(parsed.warnings), ..parsed }),
+        Ok(parsed) => {
+            let warnings = locate(parsed.warnings);
+            Ok(Parsed { warnings, origin: Some(origin), ..parsed })
+        }
         Err(problems) => Err(Diagnostics(locate(problems.0))),
     }
 }
