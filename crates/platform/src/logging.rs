@@ -25,8 +25,16 @@ use crate::{Clock, SystemClock};
 const RECENT_LINES: usize = 512;
 /// How many lines a slow subscriber may lag behind before it loses some.
 const PENDING_LINES: usize = 1024;
-/// Libraries whose inner life is only of interest to who debugs them.
-const QUIET_TARGETS: [&str; 6] = ["openraft", "h2", "hyper", "tonic", "tower", "hickory"];
+/// Libraries whose inner life is only of interest to who debugs them, and what they may say. The
+/// consensus engine warns ten times a second while a server is down; `cos_raft` says it once.
+const QUIET_TARGETS: [(&str, LevelFilter); 6] = [
+    ("openraft", LevelFilter::ERROR),
+    ("h2", LevelFilter::WARN),
+    ("hyper", LevelFilter::WARN),
+    ("tonic", LevelFilter::WARN),
+    ("tower", LevelFilter::WARN),
+    ("hickory", LevelFilter::WARN),
+];
 
 /// One line of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,13 +171,13 @@ struct HubFilter(LogHub);
 impl HubFilter {
     fn lets_through(&self, metadata: &Metadata<'_>) -> bool {
         let wanted = self.0.level();
-        let quiet = QUIET_TARGETS.iter().any(|quiet| metadata.target().starts_with(quiet));
-        let wanted = if quiet && wanted < LevelFilter::TRACE {
-            wanted.min(LevelFilter::WARN)
-        } else {
-            wanted
-        };
-        *metadata.level() <= wanted
+        let quiet = QUIET_TARGETS.iter().find(|(target, _)| metadata.target().starts_with(target));
+        match quiet {
+            Some((_, limit)) if wanted < LevelFilter::TRACE => {
+                *metadata.level() <= wanted.min(*limit)
+            }
+            _ => *metadata.level() <= wanted,
+        }
     }
 }
 
@@ -260,8 +268,10 @@ mod tests {
             let emit = || {
                 tracing::warn!(node = 7, "careful");
                 tracing::debug!("details");
-                tracing::warn!(target: "openraft::core", "raft careful");
-                tracing::info!(target: "openraft::core", "raft chatter");
+                tracing::error!(target: "openraft::core", "raft serious");
+                tracing::warn!(target: "openraft::core", "raft chatter");
+                tracing::warn!(target: "h2::frame", "frame careful");
+                tracing::info!(target: "h2::frame", "frame chatter");
             };
             emit();
             let mut debug = hub.subscribe(Level::DEBUG);
@@ -274,10 +284,12 @@ mod tests {
             let source = module_path!();
             let careful = format!("{source}: careful node=7");
             let details = format!("{source}: details");
-            let raft = "openraft::core: raft careful".to_owned();
-            let expected = [&careful, &raft, &careful, &details, &raft];
+            let raft = "openraft::core: raft serious".to_owned();
+            let frame = "h2::frame: frame careful".to_owned();
+            let expected = [&careful, &raft, &frame, &careful, &details, &raft, &frame];
             assert_eq!(texts.iter().collect::<Vec<_>>(), expected);
-            assert_eq!(error.next().now_or_never(), None);
+            let serious = error.next().now_or_never().flatten();
+            assert_eq!(serious.map(|line| line.level), Some(Level::ERROR));
             drop(debug);
             assert_eq!(hub.level(), LevelFilter::WARN);
         });

@@ -333,6 +333,7 @@ async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
     drop(engine);
     loop {
         let now = Metrics::of(&source.borrow_and_update());
+        announce(&sender.borrow(), &now);
         sender.send_if_modified(|metrics| {
             let changed = *metrics != now;
             *metrics = now;
@@ -341,6 +342,23 @@ async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
         if source.changed().await.is_err() {
             return;
         }
+    }
+}
+
+/// Logs what an operator wants to know of the change.
+fn announce(before: &Metrics, now: &Metrics) {
+    if before.leader != now.leader {
+        if let Some((id, address)) = &now.leader {
+            tracing::info!(%id, address, term = now.term, "raft has a leader");
+        } else {
+            tracing::warn!(term = now.term, "raft has no leader");
+        }
+    }
+    if before.voters != now.voters {
+        tracing::info!(voters = ?now.voters, "the raft group has changed");
+    }
+    if let Some(failure) = now.failure.as_ref().filter(|_| before.failure.is_none()) {
+        tracing::error!(failure, "raft has stopped");
     }
 }
 

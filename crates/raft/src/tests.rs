@@ -1,13 +1,19 @@
 //! Whole groups in one process, over a transport and disks in memory. A server is killed as a
 //! machine is that loses power: only what was synced is there when it comes back.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
+use cos_model::ServerId;
+use openraft::impls::BasicNode;
 
 use self::cluster::{Cluster, PATIENCE, within};
+use crate::types::{Membership, SnapshotMeta, StoredMembership};
+use crate::wire::{self, Piece, PieceReply};
 use crate::{
-    BarrierError, HandleError, MembershipError, PROPOSAL_BYTES_MAX, ProposeError, TransferError,
+    BarrierError, HandleError, MembershipError, PROPOSAL_BYTES_MAX, ProposeError, Raft,
+    TransferError, codec, log,
 };
 
 mod cluster;
@@ -153,7 +159,7 @@ async fn leadership_is_handed_over() {
     assert_eq!(raft.transfer_leadership(None).await, Err(TransferError::NotLeader));
     cluster.propose(target, "b").await;
     let raft = cluster.server(target);
-    let stranger = cos_model::ServerId::from_bits(99);
+    let stranger = ServerId::from_bits(99);
     assert_eq!(raft.transfer_leadership(Some(stranger)).await, Err(TransferError::NoTarget));
     within(raft.transfer_leadership(None)).await.unwrap();
     cluster.stop().await;
@@ -214,7 +220,7 @@ async fn founding_twice_changes_nothing() {
     let raft = cluster.server(0);
     assert!(raft.is_initialized().await);
     let (id, address) = cluster.address(0);
-    let strangers = [(id, address), (cos_model::ServerId::from_bits(9), "x".to_owned())];
+    let strangers = [(id, address), (ServerId::from_bits(9), "x".to_owned())];
     raft.initialize(strangers.into()).await.unwrap();
     assert_eq!(raft.metrics().borrow().voters.len(), 1);
     let refused = raft.remove_server(cluster.address(0).0).await;
@@ -263,5 +269,57 @@ async fn waiting_for_an_entry_ends_when_the_time_is_up() {
     let cluster = Cluster::alone().await;
     let far = cluster.server(0).wait_applied(1_000_000, Duration::from_millis(10)).await;
     assert_eq!(far, Err(crate::WaitError::Timeout));
+    cluster.stop().await;
+}
+
+/// What servers await they await in tasks.
+#[test]
+fn futures_can_be_sent_between_threads() {
+    fn check<T: Send>(_: impl FnOnce(&'static Raft) -> T) {}
+    check(|raft| raft.propose(Bytes::new()));
+    check(Raft::barrier);
+    check(Raft::is_initialized);
+    check(Raft::shutdown);
+    check(Raft::failed);
+    check(|raft| raft.initialize(BTreeMap::new()));
+    check(|raft| raft.add_server(ServerId::from_bits(1), String::new()));
+    check(|raft| raft.remove_server(ServerId::from_bits(1)));
+    check(|raft| raft.transfer_leadership(None));
+    check(|raft| raft.wait_applied(1, PATIENCE));
+    check(|raft| raft.handle("", Bytes::new()));
+}
+
+#[tokio::test]
+async fn a_snapshot_arrives_in_pieces() {
+    let mut cluster = Cluster::of(0).await;
+    let server = cluster.join().await;
+    let raft = cluster.server(server);
+    let leader = ServerId::from_bits(77);
+    let vote = codec::vote(log::Vote { term: 5, candidate: leader, granted: true });
+    let last = codec::log_id(log::Mark { term: 4, index: 100 });
+    let group = BTreeMap::from([(leader, BasicNode::new("elsewhere"))]);
+    let last_membership = StoredMembership::new(Some(last), Membership::from(group));
+    let meta = SnapshotMeta { last_log_id: Some(last), last_membership };
+    let content = Bytes::from_static(b"first\nsecond");
+    let send = async |start: usize, end: usize| {
+        let piece = Piece {
+            vote,
+            meta: meta.clone(),
+            total: content.len() as u64,
+            offset: start as u64,
+            content: content.slice(start..end),
+        };
+        let body = wire::encode(|writer| wire::write_piece(writer, &piece));
+        let reply = raft.handle("raft.snapshot", body).await?;
+        Ok::<_, HandleError>(wire::decode(reply, wire::read_piece_reply).unwrap())
+    };
+    assert!(send(4, 8).await.is_err(), "the beginning is missing");
+    assert_eq!(send(0, 4).await, Ok(PieceReply::More));
+    assert!(send(8, 12).await.is_err(), "the middle is missing");
+    assert_eq!(send(0, 6).await, Ok(PieceReply::More), "a new attempt begins");
+    assert_eq!(send(6, 12).await, Ok(PieceReply::Done(vote)));
+    within(raft.wait_applied(100, PATIENCE)).await.unwrap();
+    assert_eq!(cluster.state(server), ["first", "second"]);
+    assert_eq!(raft.metrics().borrow().voters.len(), 1);
     cluster.stop().await;
 }
