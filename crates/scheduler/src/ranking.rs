@@ -150,28 +150,26 @@ impl Ranker {
         let mut aside: Vec<Ranked> = Vec::new();
         let mut tops: Vec<Option<Ranked>> = Vec::with_capacity(self.shelves.len());
         for shelf in 0..self.shelves.len() {
-            let top = self.next_of(shelf, table, &spread_scores, penalised, &mut aside);
-            tops.push(top);
+            tops.push(self.top_of(shelf, table, &spread_scores, penalised, &mut aside));
         }
         let mut best: Vec<Ranked> = Vec::with_capacity(SCORES_KEPT);
         while best.len() < SCORES_KEPT {
-            let top = tops.iter().flatten().max_by(|a, b| a.compare(b)).cloned();
-            let put_off = aside.iter().max_by(|a, b| a.compare(b)).cloned();
-            let from_aside = match (&top, &put_off) {
-                (_, None) => false,
-                (None, Some(_)) => true,
-                (Some(top), Some(put_off)) => put_off.compare(top).is_gt(),
+            let top = tops.iter().flatten().max_by(|a, b| a.compare(b));
+            let put_off = aside.iter().max_by(|a, b| a.compare(b));
+            let Some(ranked) = top.into_iter().chain(put_off).max_by(|a, b| a.compare(b)) else {
+                break;
             };
-            let Some(ranked) = (if from_aside { put_off } else { top }) else { break };
-            if from_aside {
+            let ranked = ranked.clone();
+            if ranked.penalised {
                 aside.retain(|other| other.slot != ranked.slot);
             } else {
                 let shelf = ranked.shelf;
-                tops[shelf] = self.next_of(shelf, table, &spread_scores, penalised, &mut aside);
+                self.shelves[shelf].pop();
+                tops[shelf] = self.top_of(shelf, table, &spread_scores, penalised, &mut aside);
             }
             best.push(ranked);
         }
-        self.give_back(tops.into_iter().flatten().chain(aside));
+        self.give_back(aside);
         best
     }
 
@@ -249,8 +247,9 @@ impl Ranker {
         NodeScore { node_id: table.slots()[ranked.slot].node.id, scores, normalized: ranked.score }
     }
 
-    /// Takes the best valid node off a heap; penalised ones go aside with their own score.
-    fn next_of(
+    /// Finds the best valid node of a heap, which stays there; penalised ones are taken off and go
+    /// aside with a score of their own.
+    fn top_of(
         &mut self,
         shelf: usize,
         table: &NodeTable<'_>,
@@ -259,7 +258,7 @@ impl Ranker {
         aside: &mut Vec<Ranked>,
     ) -> Option<Ranked> {
         let bucket = &self.buckets[shelf / OWN_SCORERS_MAX];
-        if self.is_used_up(bucket) {
+        if self.shelves[shelf].is_empty() || self.is_used_up(bucket) {
             return None;
         }
         let spread: f64 = bucket
@@ -269,9 +268,10 @@ impl Ranker {
             .map(|(number, scores)| number.map_or(MISSING, |number| scores[number]))
             .sum();
         let own_scorers = shelf % OWN_SCORERS_MAX + 1;
-        while let Some(entry) = self.shelves[shelf].pop() {
+        while let Some(entry) = self.shelves[shelf].peek().copied() {
             let candidate = &self.candidates[entry.slot];
             if candidate.version != entry.version || !matches!(candidate.standing, Standing::Open) {
+                self.shelves[shelf].pop();
                 continue;
             }
             let penalised =
@@ -283,6 +283,7 @@ impl Ranker {
             if !penalised {
                 return Some(ranked);
             }
+            self.shelves[shelf].pop();
             aside.push(ranked);
         }
         None
