@@ -3,13 +3,13 @@
 //! `UPDATE=1 cargo test -p cos-state golden` writes the files. A file that changes means that old
 //! logs may not be read any more: only new files are ever added without a new format version.
 
-mod rich;
-
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use cos_model::Timestamp;
 use cos_state::{Request, State, decode_request, encode_request};
+
+mod rich;
 
 /// Bytes in one line of a golden file.
 const LINE_BYTES: usize = 40;
