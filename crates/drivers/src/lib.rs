@@ -16,6 +16,7 @@
 //!
 //! - Network namespaces and CNI. Tasks use the host's network or what the Docker engine gives.
 
+pub mod artifact;
 mod capability;
 mod cgroup;
 pub mod docker;

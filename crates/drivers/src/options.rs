@@ -235,8 +235,8 @@ mod tests {
     #[test]
     fn durations_are_read_as_job_files_write_them() {
         for (text, want) in [
-            ("3m", Some(Duration::from_secs(180))),
-            ("1h30m", Some(Duration::from_secs(5400))),
+            ("3m", Some(Duration::from_mins(3))),
+            ("1h30m", Some(Duration::from_mins(90))),
             ("250ms", Some(Duration::from_millis(250))),
             ("5000000000", Some(Duration::from_secs(5))),
             ("five", None),

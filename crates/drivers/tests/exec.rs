@@ -15,6 +15,7 @@ use cos_model::network::Dns;
 
 const LONG: Duration = Duration::from_secs(20);
 
+#[expect(clippy::print_stdout, reason = "a test that is skipped must say so")]
 /// Makes the driver, or says why these tests cannot run here.
 async fn exec(plugin: &[(&str, Value)]) -> Option<Arc<dyn Driver>> {
     let driver = driver("exec", plugin);
