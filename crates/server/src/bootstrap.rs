@@ -16,15 +16,11 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_model::ServerId;
 
-use crate::gossip::Peer;
 use crate::shared::Shared;
 use crate::wire::{self, Status};
 
 /// The wait before servers that did not agree are asked again.
 const ROUND_WAIT: Duration = Duration::from_millis(250);
-
-/// The tag by which a server shows that it belongs to a group.
-const INITIALIZED: &str = "group";
 
 /// Says how this server stands, for another that wants to begin.
 pub(crate) async fn status(shared: &Shared) -> Status {
@@ -52,7 +48,6 @@ pub(crate) async fn run(shared: Arc<Shared>) {
             () = stop.cancelled() => return,
         }
     }
-    shared.gossip.set_tag(INITIALIZED, "1".to_owned()).await;
 }
 
 /// The servers that would form the group: id and RPC address.
@@ -68,34 +63,38 @@ fn candidates(shared: &Shared) -> BTreeMap<ServerId, String> {
         .collect()
 }
 
+/// Where the other servers of the region are that answer, whatever they expect.
+fn others(shared: &Shared) -> Vec<String> {
+    let peers = shared.gossip.peers();
+    let others = peers
+        .iter()
+        .filter(|peer| peer.is_alive() && peer.tag("region") == shared.config.region)
+        .filter(|peer| peer.id() != Some(shared.id));
+    others.map(|peer| peer.tag("rpc_addr").to_owned()).collect()
+}
+
 async fn may_begin(shared: &Shared) -> bool {
     let expect = shared.config.bootstrap_expect as usize;
     let candidates = candidates(shared);
     let is_first = candidates.first_key_value().is_some_and(|(id, _)| *id == shared.id);
-    if expect == 0 || candidates.len() < expect || !is_first || group_exists(shared) {
+    if expect == 0 || candidates.len() < expect || !is_first {
         return false;
     }
-    for (id, address) in candidates.iter().filter(|(id, _)| **id != shared.id) {
-        let reply = shared.client.call(address, wire::STATUS, Bytes::new(), wire::QUICK_CALL).await;
+    // A group that exists takes this server in; the leader finds it by gossip.
+    for address in others(shared) {
+        let reply =
+            shared.client.call(&address, wire::STATUS, Bytes::new(), wire::QUICK_CALL).await;
         let status = reply.ok().and_then(|reply| wire::decode::<Status>(&reply).ok());
         let agrees = status.is_some_and(|status| {
-            status.id == *id
-                && !status.is_initialized
-                && status.candidates.iter().eq(candidates.keys())
+            !status.is_initialized
+                && (status.candidates.iter().eq(candidates.keys())
+                    || !candidates.contains_key(&status.id))
         });
         if !agrees {
             return false;
         }
     }
     true
-}
-
-/// Whether a server of the region belongs to a group; then its leader takes this one in.
-fn group_exists(shared: &Shared) -> bool {
-    let is_member = |peer: &Peer| {
-        peer.tag("region") == shared.config.region && !peer.tag(INITIALIZED).is_empty()
-    };
-    shared.gossip.peers().iter().any(is_member)
 }
 
 async fn begin(shared: &Shared) {

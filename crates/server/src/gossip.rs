@@ -44,6 +44,9 @@ const PACKET_BYTES_MAX: usize = 1400;
 /// How many commands may wait for the gossip task.
 const COMMANDS_MAX: usize = 64;
 
+/// How often a member that is known, whether or not it answers, is told that this one is here.
+const REMIND_EVERY: Duration = Duration::from_secs(3);
+
 /// How long a member that stopped answering is remembered.
 const REMEMBER_FAILED: Duration = Duration::from_hours(72);
 
@@ -89,7 +92,6 @@ pub(crate) struct Gossip {
 #[derive(Debug)]
 enum Command {
     Announce(SocketAddr),
-    SetTag(&'static str, String),
     Leave(oneshot::Sender<()>),
 }
 
@@ -138,11 +140,6 @@ impl Gossip {
         drop(self.commands.send(Command::Announce(to)).await);
     }
 
-    /// Changes a tag of this server.
-    pub(crate) async fn set_tag(&self, name: &'static str, value: String) {
-        drop(self.commands.send(Command::SetTag(name, value)).await);
-    }
-
     /// Says good-bye, so that others do not take this server for failed.
     pub(crate) async fn leave(&self) {
         let (done, when_done) = oneshot::channel();
@@ -165,6 +162,7 @@ struct Member {
 impl Member {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, stop: CancellationToken) {
         let mut packet = vec![0; PACKET_BYTES_MAX];
+        let mut remind = tokio::time::interval(REMIND_EVERY);
         loop {
             let next_timer = self.timers.first_key_value().map(|((at, _), _)| *at);
             // Each arm may be dropped: a packet not received stays in the socket, a command in the
@@ -177,6 +175,7 @@ impl Member {
                 Some(command) = inbox.recv() => self.obey(command).await,
                 () = tokio::time::sleep_until(next_timer.unwrap_or_else(far_future)),
                     if next_timer.is_some() => self.fire(),
+                _ = remind.tick() => self.remind(),
                 () = stop.cancelled() => return,
             }
             self.flush().await;
@@ -200,12 +199,31 @@ impl Member {
         }
     }
 
+    /// Announces this server to a member that it knows of. Two members that renew themselves at the
+    /// same time no longer hear each other, and the protocol alone would leave it at that.
+    fn remind(&mut self) {
+        let others: Vec<SocketAddr> = self
+            .publish
+            .borrow()
+            .iter()
+            .filter(|peer| peer.status != MemberStatus::Left)
+            .map(|peer| peer.address)
+            .filter(|address| *address != self.protocol.identity().address)
+            .collect();
+        let count = others.len().max(1);
+        let chosen = usize::try_from(entropy::draw() % count as u128).unwrap_or(0);
+        if let Some(to) = others.get(chosen)
+            && let Err(error) = self.protocol.announce(Identity::stranger(*to), &mut self.runtime)
+        {
+            tracing::debug!(%error, "gossip reminder");
+        }
+    }
+
     async fn obey(&mut self, command: Command) {
         let done = match command {
             Command::Announce(to) => {
                 self.protocol.announce(Identity::stranger(to), &mut self.runtime)
             }
-            Command::SetTag(name, value) => self.set_tag(name, &value),
             Command::Leave(done) => {
                 self.leave().await;
                 let _ = done.send(());
@@ -217,21 +235,14 @@ impl Member {
         }
     }
 
-    fn set_tag(&mut self, name: &str, value: &str) -> Result<(), foca::Error> {
-        let own = self.protocol.identity();
-        let mut tags = BTreeMap::clone(&own.tags);
-        if tags.insert(name.to_owned(), value.to_owned()).as_deref() == Some(value) {
-            return Ok(());
-        }
-        let renewed = own.with_tags(tags);
-        self.protocol.change_identity(renewed, &mut self.runtime)?;
-        self.protocol.gossip(&mut self.runtime)
-    }
-
     /// The tag tells others apart a member that left from one that failed; both are only "down" to
     /// the protocol.
     async fn leave(&mut self) {
-        let told = self.set_tag(LEAVING, "1");
+        let own = self.protocol.identity();
+        let mut tags = BTreeMap::clone(&own.tags);
+        tags.insert(LEAVING.to_owned(), "1".to_owned());
+        let leaving = own.with_tags(tags);
+        let told = self.protocol.change_identity(leaving, &mut self.runtime);
         self.flush().await;
         let left = self.protocol.leave_cluster(&mut self.runtime);
         self.flush().await;
@@ -297,14 +308,6 @@ fn protocol_config() -> foca::Config {
         remove_down_after: Some(REMEMBER_FAILED),
         max_packet_size: some(PACKET_BYTES_MAX),
         notify_down_members: true,
-        periodic_announce: Some(PeriodicParams {
-            frequency: Duration::from_secs(10),
-            num_members: some(1),
-        }),
-        periodic_announce_to_down_members: Some(PeriodicParams {
-            frequency: Duration::from_secs(5),
-            num_members: some(2),
-        }),
         periodic_gossip: Some(PeriodicParams {
             frequency: Duration::from_millis(200),
             num_members: some(3),

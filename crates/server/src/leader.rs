@@ -446,7 +446,7 @@ impl ReportOnDrop {
     async fn tell(mut self, verdict: Verdict) {
         if let Some(report) = self.report.take() {
             // The term may be over.
-            drop(report.send(Report::Worked(self.id, verdict)).await);
+            let _ = report.send(Report::Worked(self.id, verdict)).await;
         }
     }
 }
@@ -454,7 +454,7 @@ impl ReportOnDrop {
 impl Drop for ReportOnDrop {
     fn drop(&mut self) {
         if let Some(report) = self.report.take() {
-            drop(report.try_send(Report::Worked(self.id, Verdict::Again)));
+            let _ = report.try_send(Report::Worked(self.id, Verdict::Again));
         }
     }
 }

@@ -167,6 +167,12 @@ impl Server {
         self.shared.raft.metrics()
     }
 
+    /// Gossip as it is known here.
+    #[cfg(test)]
+    pub(crate) fn gossip_for_tests(&self) -> &Gossip {
+        &self.shared.gossip
+    }
+
     async fn hand_over(&self) {
         if !self.leadership().is_leader {
             return;

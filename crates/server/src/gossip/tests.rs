@@ -45,16 +45,6 @@ async fn members_find_each_other_through_one_of_them() {
 }
 
 #[tokio::test]
-async fn a_changed_tag_reaches_the_others() {
-    let tasks = Tasks::new();
-    let (a, b) = (member("a", &tasks).await, member("b", &tasks).await);
-    assert_eq!(join(&b, &[a.address().to_string()]).await, 1);
-    b.set_tag("name", "renamed".to_owned()).await;
-    sees(&a, "a:alive renamed:alive").await;
-    tasks.stop();
-}
-
-#[tokio::test]
 async fn one_that_leaves_is_told_from_one_that_fails() {
     let (tasks, doomed) = (Tasks::new(), Tasks::new());
     let (a, b, c) =

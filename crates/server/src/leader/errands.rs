@@ -104,7 +104,7 @@ impl Duties {
                 change_group(&shared, change).await;
             }
             propose_all(&shared, Subject::Members, commands).await;
-            drop(report.send(Report::Ran(Subject::Members)).await);
+            let _ = report.send(Report::Ran(Subject::Members)).await;
         });
     }
 
@@ -194,7 +194,7 @@ impl Duties {
         let (shared, report) = (Arc::clone(&self.shared), self.report.clone());
         self.shared.tasks.spawn("leader's errand", Fate::Ends, async move {
             propose_all(&shared, subject, commands).await;
-            drop(report.send(Report::Ran(subject)).await);
+            let _ = report.send(Report::Ran(subject)).await;
         });
     }
 }
