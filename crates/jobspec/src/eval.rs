@@ -103,6 +103,11 @@ impl<'a> World<'a> {
         self.files = base;
     }
 
+    /// Whether anything went wrong so far.
+    pub(crate) fn has_errors(&self) -> bool {
+        !self.errors.borrow().is_empty()
+    }
+
     /// The errors that were met.
     pub(crate) fn into_errors(self) -> Diagnostics {
         Diagnostics(self.errors.into_inner())
@@ -339,3 +344,7 @@ impl<'w> Place<'w, '_> {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "eval/tests.rs"]
+mod tests;

@@ -41,10 +41,10 @@ use cos_model::Job;
 pub use diagnostic::{Diagnostic, Diagnostics, Severity};
 pub use functions::{UNSUPPORTED as UNSUPPORTED_FUNCTIONS, names as function_names};
 pub use parse::parse_job;
-use spec::Spans;
 pub use validate::{unsupported, validate};
 
 use crate::diagnostic::Source;
+use crate::spec::Spans;
 
 /// What a job file may use and what its variables are.
 #[derive(Clone, Debug)]
@@ -93,10 +93,10 @@ impl Parsed {
     /// Everything that [`validate()`] finds, at its place in the text.
     pub fn problems(&self) -> Vec<Diagnostic> {
         let found = validate(&self.job);
-        match &self.origin {
-            Some(origin) => found.iter().map(|problem| origin.locate(problem)).collect(),
-            None => found,
-        }
+        let Some(origin) = &self.origin else { return found };
+        let mut located: Vec<Diagnostic> = found.iter().map(|p| origin.locate(p)).collect();
+        located.sort_by_key(|problem| (problem.line, problem.column));
+        located
     }
 }
 

@@ -46,11 +46,10 @@ fn parse_strict(
         strict: options.strict,
     };
     let mut warnings = declare(&mut world, tree, &inputs);
-    let document = world.job_file(tree);
+    // Without its variables the rest of the file could only repeat the same mistakes.
+    let document = if world.has_errors() { None } else { Some(world.job_file(tree)) };
     let errors = world.into_errors();
-    if !errors.0.is_empty() {
-        return Err(errors);
-    }
+    let Some(document) = document.filter(|_| errors.0.is_empty()) else { return Err(errors) };
     let mut parsed = finish(translate(&document)?, source, Format::Hcl2)?;
     warnings.append(&mut parsed.warnings);
     Ok(Parsed { warnings, ..parsed })

@@ -43,7 +43,13 @@ impl Outcome {
     /// Returns the body, or the errors of the notation that came further into the text.
     pub(crate) fn or_strict_error(self, strict: Diagnostic) -> Result<Body, Diagnostics> {
         let Some(first) = self.errors.first() else { return Ok(self.body) };
-        if (first.line, first.column) >= (strict.line, strict.column) {
+        let came_as_far = (first.line, first.column) >= (strict.line, strict.column);
+        // At the end of the text the strict parser only knows that something is missing; this one
+        // knows which bracket is open.
+        let source = &self.body.source;
+        let end = source.position(source.text().trim_end().len());
+        let strict_reached_end = (strict.line, strict.column) >= (end.line, end.column);
+        if came_as_far || strict_reached_end {
             return Err(Diagnostics(self.errors));
         }
         Err(strict.into())

@@ -85,7 +85,7 @@ fn comments_are_skipped() {
 
 #[test]
 fn several_errors_are_found_in_one_run() {
-    check("a {\n  x = 9998s\n  }s\nb = 1", "2,7 letters follow a number; 3,4 nothing follows `s`");
+    check("a {\n  x = 9998s\n  }s\nb = 1", "2,11 letters follow a number; 3,4 nothing follows `s`");
     check("a = foo\nb = ]", "1,5 unexpected `foo`; 2,5 unexpected `]`");
     check("a = {", "1,5 this `{` is not closed");
     check("a = [", "1,5 this `[` is not closed");

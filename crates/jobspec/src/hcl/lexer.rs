@@ -40,6 +40,8 @@ pub(super) struct Lexer<'a> {
     text: &'a str,
     at: usize,
     json: bool,
+    /// Where exactly a bad token is bad, if not at its start.
+    fault: Option<usize>,
 }
 
 fn is_word_start(c: char) -> bool {
@@ -52,7 +54,7 @@ fn is_word(c: char) -> bool {
 
 impl<'a> Lexer<'a> {
     pub(super) fn new(text: &'a str, json: bool) -> Self {
-        Self { text, at: 0, json }
+        Self { text, at: 0, json, fault: None }
     }
 
     /// Reads the next token.
@@ -60,7 +62,7 @@ impl<'a> Lexer<'a> {
         self.skip_space();
         let start = self.at;
         let lexeme = self.read();
-        Token { lexeme, span: Span::new(start, self.at) }
+        Token { lexeme, span: Span::new(self.fault.take().unwrap_or(start), self.at) }
     }
 
     fn rest(&self) -> &'a str {
@@ -124,6 +126,7 @@ impl<'a> Lexer<'a> {
         };
         let tail = count(self.rest(), is_word);
         if tail > 0 {
+            self.fault = Some(self.at);
             self.at += tail;
             return Lexeme::Bad(
                 "letters follow a number",

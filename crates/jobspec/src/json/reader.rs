@@ -84,7 +84,7 @@ impl<'a> Reader<'a> {
                 Some(text) if text.len() <= 40 => format!("{} `{text}`", value.kind()),
                 _ => value.kind().to_owned(),
             };
-            self.error(name, format!("{name} cannot be the {shown}"), expected);
+            self.error(name, format!("the value cannot be the {shown}"), expected);
         }
         converted
     }
