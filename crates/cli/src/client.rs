@@ -1,0 +1,263 @@
+//! Requests to an agent's HTTP API.
+
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::{Method, StatusCode};
+use serde_json::Value;
+
+use crate::command::{Failure, Program};
+use crate::flags::Parsed;
+
+/// What is escaped in one segment of a path or one value of a query.
+const SEGMENT: &AsciiSet =
+    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
+
+/// How long connecting may take.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A handle to one agent.
+#[derive(Clone, Debug)]
+pub(crate) struct Client {
+    http: reqwest::Client,
+    address: String,
+    token: Option<String>,
+    /// Parameters of every request: region and namespace, or datacenter.
+    common: Vec<(&'static str, String)>,
+    program: Program,
+}
+
+/// An answer: the index that it was read at, and its JSON.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) index: u64,
+    pub(crate) body: Value,
+}
+
+impl Client {
+    /// Reads flags and environment.
+    pub(crate) fn new(program: Program, flags: &Parsed) -> Result<Self, Failure> {
+        let setting = |flag: &str, variable: &str| {
+            let from_environment = || std::env::var(variable).ok();
+            flags.value(flag).map(str::to_owned).or_else(from_environment).filter(|v| !v.is_empty())
+        };
+        let consul = program == Program::Consul;
+        let address = if consul {
+            setting("http-addr", "CONSUL_HTTP_ADDR")
+                .unwrap_or_else(|| "http://127.0.0.1:8500".to_owned())
+        } else {
+            setting("address", "NOMAD_ADDR").unwrap_or_else(|| "http://127.0.0.1:4646".to_owned())
+        };
+        let address = if address.contains("://") { address } else { format!("http://{address}") };
+        let mut common = Vec::new();
+        if consul {
+            common.extend(flags.value("datacenter").map(|value| ("dc", value.to_owned())));
+            common.extend(flags.value("namespace").map(|value| ("ns", value.to_owned())));
+            if flags.on("stale") {
+                common.push(("stale", String::new()));
+            }
+        } else {
+            common.extend(setting("region", "NOMAD_REGION").map(|value| ("region", value)));
+            common
+                .extend(setting("namespace", "NOMAD_NAMESPACE").map(|value| ("namespace", value)));
+        }
+        let token = if consul {
+            setting("token", "CONSUL_HTTP_TOKEN")
+        } else {
+            setting("token", "NOMAD_TOKEN")
+        };
+        let names = if consul { CONSUL_TLS } else { NOMAD_TLS };
+        let http = tls(flags, names, setting)?.build().map_err(|error| {
+            Failure::new(format!("Error initializing client: {}", causes(&error)))
+        })?;
+        let address = address.trim_end_matches('/').to_owned();
+        Ok(Self { http, address, token, common, program })
+    }
+
+    /// The agent's address, for messages and sockets.
+    pub(crate) fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// Reads JSON.
+    pub(crate) async fn get(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::GET, path, None).await
+    }
+
+    /// Reads JSON; what is not there is `None`.
+    pub(crate) async fn find(&self, path: &str) -> Result<Option<Answer>, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(None);
+        }
+        decode(response).await.map(Some)
+    }
+
+    /// Writes, and reads the answer.
+    pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.request(Method::PUT, path, Some(body.to_string().into_bytes())).await
+    }
+
+    /// Writes bytes as they are.
+    pub(crate) async fn put_bytes(&self, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
+        self.request(Method::PUT, path, Some(body)).await
+    }
+
+    /// Deletes.
+    pub(crate) async fn delete(&self, path: &str) -> Result<Answer, Failure> {
+        self.request(Method::DELETE, path, None).await
+    }
+
+    async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<Answer, Failure> {
+        decode(self.send(method, path, body).await?).await
+    }
+
+    /// Opens a stream of bytes.
+    pub(crate) async fn stream(&self, path: &str) -> Result<reqwest::Response, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        if response.status().is_success() {
+            return Ok(response);
+        }
+        Err(refused(response).await)
+    }
+
+    async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut request = self.http.request(method, self.url(path));
+        if let Some(token) = &self.token {
+            let header =
+                if self.program == Program::Consul { "X-Consul-Token" } else { "X-Nomad-Token" };
+            request = request.header(header, token);
+        }
+        if let Some(body) = body {
+            request = request.body(body);
+        }
+        request.send().await.map_err(|error| {
+            let mut message = format!("cannot reach {}: {}", self.address, causes(&error));
+            if error.is_connect() {
+                let variable =
+                    if self.program == Program::Consul { "CONSUL_HTTP_ADDR" } else { "NOMAD_ADDR" };
+                message = format!(
+                    "{message}\nIs an agent running there? Set {variable} or a flag to ask another."
+                );
+            }
+            Failure::new(message)
+        })
+    }
+
+    /// A whole URL with the common parameters; those that the path states itself win.
+    pub(crate) fn url(&self, path: &str) -> String {
+        let mut url = format!("{}{path}", self.address);
+        for (name, value) in &self.common {
+            let stated = path.contains(&format!("?{name}=")) || path.contains(&format!("&{name}="));
+            if !stated {
+                let separator = if url.contains('?') { '&' } else { '?' };
+                url = format!("{url}{separator}{name}={}", escape(value));
+            }
+        }
+        url
+    }
+}
+
+/// Escapes one segment of a path or one value of a query.
+pub(crate) fn escape(text: &str) -> String {
+    utf8_percent_encode(text, SEGMENT).to_string()
+}
+
+/// Names of the TLS settings: flag and variable.
+type TlsNames = [(&'static str, &'static str); 4];
+const NOMAD_TLS: TlsNames = [
+    ("ca-cert", "NOMAD_CACERT"),
+    ("ca-path", "NOMAD_CAPATH"),
+    ("client-cert", "NOMAD_CLIENT_CERT"),
+    ("client-key", "NOMAD_CLIENT_KEY"),
+];
+const CONSUL_TLS: TlsNames = [
+    ("ca-file", "CONSUL_CACERT"),
+    ("ca-path", "CONSUL_CAPATH"),
+    ("client-cert", "CONSUL_CLIENT_CERT"),
+    ("client-key", "CONSUL_CLIENT_KEY"),
+];
+
+fn tls(
+    flags: &Parsed,
+    names: TlsNames,
+    setting: impl Fn(&str, &str) -> Option<String>,
+) -> Result<reqwest::ClientBuilder, Failure> {
+    let [ca_cert, ca_path, cert, key] = names.map(|(flag, variable)| setting(flag, variable));
+    let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
+    let skip =
+        std::env::var("NOMAD_SKIP_VERIFY").is_ok_and(|value| value == "1" || value == "true");
+    if flags.on("tls-skip-verify") || flags.on("insecure") || skip {
+        builder = builder.danger_accept_invalid_certs(true);
+    }
+    let mut authorities: Vec<String> = ca_cert.into_iter().collect();
+    if let Some(dir) = ca_path {
+        let entries = std::fs::read_dir(&dir)
+            .map_err(|error| Failure::new(format!("cannot read {dir}: {error}")))?;
+        authorities
+            .extend(entries.flatten().map(|entry| entry.path().to_string_lossy().into_owned()));
+    }
+    for path in authorities {
+        let pem = read(&path)?;
+        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
+            .map_err(|error| Failure::new(format!("{path}: {}", causes(&error))))?;
+        builder = builder.tls_certs_merge(certificates);
+    }
+    if let (Some(cert), Some(key)) = (cert, key) {
+        let mut pem = read(&cert)?;
+        pem.extend(read(&key)?);
+        let identity = reqwest::Identity::from_pem(&pem)
+            .map_err(|error| Failure::new(format!("{cert}, {key}: {}", causes(&error))))?;
+        builder = builder.identity(identity);
+    }
+    Ok(builder)
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Failure> {
+    std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))
+}
+
+async fn decode(response: reqwest::Response) -> Result<Answer, Failure> {
+    if !response.status().is_success() {
+        return Err(refused(response).await);
+    }
+    let headers = response.headers();
+    let index = ["x-nomad-index", "x-consul-index"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok())
+        .unwrap_or(0);
+    let bytes = response.bytes().await.map_err(|error| Failure::new(causes(&error)))?;
+    if bytes.is_empty() {
+        return Ok(Answer { index, body: Value::Null });
+    }
+    let body = serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))?;
+    Ok(Answer { index, body })
+}
+
+async fn refused(response: reqwest::Response) -> Failure {
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap_or_default();
+    Failure::new(format!("Unexpected response code: {status} ({})", text.trim()))
+}
+
+/// An error with its causes, which say what really happened.
+pub(crate) fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        text = format!("{text}: {cause}");
+        source = cause.source();
+    }
+    text
+}
