@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::middleware::from_fn_with_state;
 use axum::response::{Redirect, Response};
 use axum::routing::get;
 use cos_platform::Tasks;
@@ -18,7 +19,7 @@ use crate::local::LocalNode;
 use crate::metrics::Metrics;
 use crate::params::ReadOptions;
 use crate::reply::{Freshness, Reply};
-use crate::{status, ui};
+use crate::{middleware, status, ui};
 
 /// What handlers work with. A clone is a handle to the same.
 #[derive(Clone)]
@@ -106,5 +107,6 @@ pub fn router(api: Api) -> Router {
         .route("/ui/", get(|| async { Redirect::temporary("/ui/jobs") }))
         .route("/ui/jobs", get(ui::jobs))
         .route("/v1/cos/status", get(status::read))
-        .with_state(api)
+        .with_state(api.clone())
+        .layer(from_fn_with_state(api, middleware::ask_a_server))
 }

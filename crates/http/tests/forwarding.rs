@@ -1,5 +1,7 @@
 //! Two agents on real sockets: what one passes on reaches the other whole.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::time::Duration;
 
 use axum::Router;
