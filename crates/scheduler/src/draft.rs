@@ -50,6 +50,16 @@ pub(crate) struct Draft<'p, 'i> {
     waits_for_room: bool,
 }
 
+/// What became of a wanted instance.
+enum Outcome {
+    /// It has a place.
+    Placed,
+    /// It waits for the room of what it replaces, which is stopped for that.
+    Waits(Box<AllocMetric>),
+    /// There is no place.
+    Stuck(Box<AllocMetric>),
+}
+
 /// Where an instance goes.
 pub(crate) struct Seat {
     /// The node.
@@ -110,21 +120,48 @@ impl<'p, 'i> Draft<'p, 'i> {
     }
 
     /// Places an instance on the best node, and stops what it replaces.
-    ///
-    /// Where no node has room, an outdated instance is stopped only if its own room is what its
-    /// replacement needs; the replacement then waits for it.
     pub(crate) fn place(&mut self, wanted: &Wanted) {
+        if let Outcome::Waits(metric) | Outcome::Stuck(metric) = self.try_place(wanted) {
+            self.fail(&wanted.group, *metric, true);
+        }
+    }
+
+    /// Replaces outdated instances until `limit` of them are replaced or about to be. One that
+    /// cannot be replaced does not hold up the others.
+    pub(crate) fn replace(&mut self, outdated: &[Wanted], limit: usize) {
+        let (mut replaced, mut stuck) = (0, 0);
+        for wanted in outdated {
+            if replaced == limit {
+                return;
+            }
+            match self.try_place(wanted) {
+                Outcome::Placed => replaced += 1,
+                Outcome::Waits(metric) => {
+                    replaced += 1;
+                    self.fail(&wanted.group, *metric, true);
+                }
+                Outcome::Stuck(metric) => {
+                    // Beyond the limit they were not due yet.
+                    stuck += 1;
+                    if stuck <= limit {
+                        self.fail(&wanted.group, *metric, true);
+                    }
+                }
+            }
+        }
+    }
+
+    fn try_place(&mut self, wanted: &Wanted) -> Outcome {
         self.set_out(wanted);
         self.ready_ranker(wanted);
         match self.find_seat(wanted) {
             Ok(seat) => {
                 self.stop_previous(wanted);
                 self.seat(wanted, seat);
+                Outcome::Placed
             }
-            Err(metric) => {
-                self.turn_back(wanted);
-                self.fail(&wanted.group, *metric, true);
-            }
+            Err(metric) if self.turn_back(wanted) => Outcome::Waits(metric),
+            Err(metric) => Outcome::Stuck(metric),
         }
     }
 
@@ -137,14 +174,16 @@ impl<'p, 'i> Draft<'p, 'i> {
     }
 
     /// Ends a search that found no node: an outdated instance that holds just the room that its
-    /// replacement lacks is stopped, any other one stays.
-    pub(crate) fn turn_back(&mut self, wanted: &Wanted) {
-        let Some(alloc) = outdated_live(wanted) else { return };
-        if self.previous_makes_room(wanted, alloc) {
+    /// replacement lacks is stopped, any other one stays. Says whether it is stopped.
+    pub(crate) fn turn_back(&mut self, wanted: &Wanted) -> bool {
+        let Some(alloc) = outdated_live(wanted) else { return false };
+        let makes_room = self.previous_makes_room(wanted, alloc);
+        if makes_room {
             self.stop_previous(wanted);
         } else {
             self.table.come_back(alloc);
         }
+        makes_room
     }
 
     /// Places an instance on one node, or says why that node cannot take it.

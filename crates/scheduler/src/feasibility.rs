@@ -14,7 +14,8 @@
 //! # Deliberately absent
 //!
 //! - Preferences. A rule that would rather than must (affinity, spread) is a score; see `ranking`.
-//! - `distinct_property`. It counts instances on other nodes; `ranking` keeps those counts.
+//! - The counts of `distinct_property`. They are about other nodes; `ranking` keeps them. That the
+//!   node has the property at all is a rule here.
 //! - Dynamic ports. Whether one is free is found out when it is assigned; see `ports`.
 
 use std::fmt;
@@ -27,8 +28,14 @@ use crate::glob;
 use crate::nodes::Slot;
 
 /// The rules that depend on the node alone, in the order in which a node is charged to them.
-const FIXED_RULES: [FixedRule; 5] =
-    [offers_everything, meets_job_rules, has_drivers, meets_group_rules, has_host_volumes];
+const FIXED_RULES: [FixedRule; 6] = [
+    offers_everything,
+    meets_job_rules,
+    has_drivers,
+    meets_group_rules,
+    has_host_volumes,
+    has_properties,
+];
 
 /// The rules that depend on what else is on the node.
 const PASSING_RULES: [PassingRule; 4] = [has_distinct_hosts, has_static_ports, has_cores, has_room];
@@ -125,6 +132,13 @@ fn has_host_volumes(demand: &Demand, node: &Node) -> Option<Rejection> {
         node.host_volumes.get(name).is_some_and(|volume| *read_only || !volume.read_only)
     };
     (!demand.host_volumes.iter().all(offers)).then_some(Rejection::MissingHostVolumes)
+}
+
+fn has_properties(demand: &Demand, node: &Node) -> Option<Rejection> {
+    let mut properties = demand.distinct_properties.iter();
+    let missing = properties.find(|property| property.target.resolve(node).is_none())?;
+    let words = format!("missing property {}", missing.text);
+    Some(Rejection::DistinctProperty(words.into()))
 }
 
 fn has_distinct_hosts(demand: &Demand, slot: &Slot<'_>) -> Option<Rejection> {

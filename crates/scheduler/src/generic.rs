@@ -37,8 +37,11 @@ pub(crate) fn plan(draft: &mut Draft<'_, '_>, job: &Arc<Job>) {
             draft.update_in_place(alloc, job);
         }
     }
-    for wanted in changes.iter().flat_map(|changes| changes.place.iter().chain(&changes.replace)) {
-        draft.place(wanted);
+    for changes in &changes {
+        for wanted in &changes.place {
+            draft.place(wanted);
+        }
+        draft.replace(&changes.replace, changes.replace_limit);
     }
     delay(draft, &changes);
 }

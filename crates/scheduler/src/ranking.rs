@@ -300,7 +300,7 @@ impl Ranker {
             .iter()
             .zip(&bucket.properties)
             .find(|(property, number)| property.is_used_up(**number))
-            .map(|(property, number)| property.rejection(Some(*number)))
+            .map(|(property, number)| property.rejection(*number))
     }
 }
 

@@ -59,8 +59,10 @@ pub(crate) struct GroupChanges {
     pub(crate) stops: Vec<Stop>,
     /// Instances to place.
     pub(crate) place: Vec<Wanted>,
-    /// Outdated instances to replace where the replacement finds room.
+    /// Outdated instances to replace where the replacement finds room, in this order.
     pub(crate) replace: Vec<Wanted>,
+    /// How many of those may be replaced now.
+    pub(crate) replace_limit: usize,
     /// Instances that take over the new version as they run.
     pub(crate) in_place: Vec<Arc<Allocation>>,
     /// Failed instances that are replaced later, and when.
@@ -249,8 +251,9 @@ impl<'c, 'p> Work<'c, 'p> {
     fn stop_surplus(&mut self) {
         let canarying = self.is_canarying();
         let stays = |alloc: &Arc<Allocation>| canarying && self.canaries.contains(&alloc.id);
-        let counted = self.counted.iter().filter(|alloc| !stays(alloc)).count();
-        let surplus = (counted + self.migrating.len()).saturating_sub(self.group.count as usize);
+        let lines = self.counted.iter().chain(&self.due).filter(|alloc| !stays(alloc));
+        let surplus =
+            (lines.count() + self.migrating.len()).saturating_sub(self.group.count as usize);
         if surplus == 0 {
             return;
         }
@@ -274,6 +277,7 @@ impl<'c, 'p> Work<'c, 'p> {
                 };
                 (rank, Arc::clone(alloc))
             })
+            .chain(self.due.iter().filter(|alloc| !stays(alloc)).map(|a| (1, Arc::clone(a))))
             .chain(self.migrating.iter().map(|alloc| (2, Arc::clone(alloc))))
             .collect();
         candidates.sort_by_key(|(rank, alloc)| {
@@ -286,6 +290,8 @@ impl<'c, 'p> Work<'c, 'p> {
         }
         self.counted.retain(|alloc| !gone.contains(&alloc.id));
         self.migrating.retain(|alloc| !gone.contains(&alloc.id));
+        self.due.retain(|alloc| !gone.contains(&alloc.id));
+        self.changes.later.retain(|(_, alloc)| !gone.contains(&alloc.id));
     }
 
     /// Sorts out which counted instances are of an older version, and which of those can take over

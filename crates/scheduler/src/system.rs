@@ -40,6 +40,17 @@ struct Changes {
     has_instances: bool,
 }
 
+/// What became of one group.
+#[derive(Debug, Default)]
+struct Results {
+    /// Nodes that cannot take an instance.
+    tally: Tally,
+    /// How many of them have too little left.
+    full: u32,
+    /// Whether the group has an instance anywhere, or has done its work.
+    runs_somewhere: bool,
+}
+
 /// Plans a system or sysbatch job.
 pub(crate) fn plan(draft: &mut Draft<'_, '_>, job: &Arc<Job>) {
     let problem = draft.problem;
@@ -186,77 +197,77 @@ fn carry_out(draft: &mut Draft<'_, '_>, group: &TaskGroup, changes: Changes) {
     let update = rolling(group);
     let limit = update
         .map_or(usize::MAX, |update| update.max_parallel.saturating_sub(changes.recent) as usize);
-    let mut wanted = changes.place;
-    let is_rest = changes.outdated.len() > limit;
-    wanted.extend(changes.outdated.into_iter().take(limit).map(|alloc| {
+    let mut results = Results { runs_somewhere: changes.has_instances, ..Results::default() };
+    for (node, wanted) in &changes.place {
+        place_one(draft, *node, wanted, &mut results);
+    }
+    let name: Arc<str> = group.name.as_str().into();
+    let mut begun = 0;
+    let mut left = changes.outdated.len();
+    for alloc in changes.outdated {
+        if begun == limit {
+            break;
+        }
+        left -= 1;
         let node = alloc.node_id;
-        let name: Arc<str> = group.name.as_str().into();
-        (node, self::wanted(&job, &name, Some(alloc), Cause::Updated))
-    }));
-    place_each(draft, group, &wanted, changes.has_instances);
-    if let (true, Some(update)) = (is_rest, update) {
+        let wanted = wanted(&job, &name, Some(alloc), Cause::Updated);
+        // A node that cannot be updated does not hold up the others.
+        begun += usize::from(place_one(draft, node, &wanted, &mut results));
+    }
+    report(draft, group, &results);
+    if let (true, Some(update)) = (left > 0, update) {
         let now = draft.problem.now;
         let next_at = changes.next_at.filter(|_| limit == 0).unwrap_or(now + update.stagger);
         draft.roll_on(next_at);
     }
 }
 
-/// Places each instance on its node; tells apart nodes that break a rule and nodes that are full.
-fn place_each(
+/// Places an instance on its node, or counts why that node cannot take it. Says whether the node is
+/// on its way to have it.
+fn place_one(
     draft: &mut Draft<'_, '_>,
-    group: &TaskGroup,
-    all: &[(NodeId, Wanted)],
-    has_instances: bool,
-) {
-    let mut tally = Tally::default();
-    let mut placed = 0_usize;
-    let mut full = 0_u32;
-    for (node, wanted) in all {
-        let Some(slot) = draft.table.slot_of(*node) else { continue };
-        draft.set_out(wanted);
-        let ranker = draft.ready_ranker(wanted);
-        if !ranker.concerns(slot) {
-            continue;
+    node: NodeId,
+    wanted: &Wanted,
+    results: &mut Results,
+) -> bool {
+    let Some(slot) = draft.table.slot_of(node) else { return false };
+    if !draft.ready_ranker(wanted).concerns(slot) {
+        return false;
+    }
+    draft.set_out(wanted);
+    let ports = match draft.ready_ranker(wanted).rejection(slot) {
+        Some(reason) => Err(reason),
+        None => draft.ports_on(wanted, slot),
+    };
+    match ports {
+        Ok(ports) => {
+            draft.stop_previous(wanted);
+            draft.place_on(wanted, slot, ports);
+            results.runs_somewhere = true;
+            true
         }
-        let ports = match ranker.rejection(slot) {
-            Some(reason) => Err(reason),
-            None => draft.ports_on(wanted, slot),
-        };
-        match ports {
-            Ok(ports) => {
-                draft.stop_previous(wanted);
-                draft.place_on(wanted, slot, ports);
-                placed += 1;
-            }
-            Err(reason) => {
-                draft.turn_back(wanted);
-                full += u32::from(!reason.is_filter());
-                tally.add(&reason, draft.table.slots()[slot].node);
-            }
+        Err(reason) => {
+            results.full += u32::from(!reason.is_filter());
+            results.tally.add(&reason, draft.table.slots()[slot].node);
+            draft.turn_back(wanted)
         }
     }
-    report(draft, group, &tally, full, placed > 0 || has_instances);
 }
 
 /// Reports full nodes, or that the group runs nowhere at all.
-fn report(
-    draft: &mut Draft<'_, '_>,
-    group: &TaskGroup,
-    tally: &Tally,
-    full: u32,
-    runs_somewhere: bool,
-) {
-    if (full == 0 && runs_somewhere) || group.count == 0 {
+fn report(draft: &mut Draft<'_, '_>, group: &TaskGroup, results: &Results) {
+    let Results { tally, full, runs_somewhere } = results;
+    if (*full == 0 && *runs_somewhere) || group.count == 0 {
         return;
     }
     let Some(job) = draft.problem.job.clone() else { return };
     let name: Arc<str> = group.name.as_str().into();
     let mut metric = draft.ready_ranker(&wanted(&job, &name, None, Cause::Missing)).bare_metric();
     tally.write(&mut metric);
-    if full == 0 {
+    if *full == 0 {
         return draft.fail(&group.name, metric, false);
     }
-    for _ in 0..full {
+    for _ in 0..*full {
         draft.fail(&group.name, metric.clone(), true);
     }
 }

@@ -135,15 +135,10 @@ impl PropertyCounts {
         self.counts.used[number] >= self.rule.limit
     }
 
-    /// The reason for leaving out a node with the value, or with none.
-    pub(super) fn rejection(&self, number: Option<usize>) -> Rejection {
-        let words = match number {
-            Some(number) => {
-                let (value, used) = (self.counts.value(number), self.counts.used[number]);
-                format!("{}={value} used by {used} allocs", self.rule.text)
-            }
-            None => format!("missing property {}", self.rule.text),
-        };
+    /// The reason for leaving out nodes with the value.
+    pub(super) fn rejection(&self, number: usize) -> Rejection {
+        let (value, used) = (self.counts.value(number), self.counts.used[number]);
+        let words = format!("{}={value} used by {used} allocs", self.rule.text);
         Rejection::DistinctProperty(Arc::from(words))
     }
 }

@@ -103,11 +103,9 @@ impl Ranker {
         if let Some(reason) = fixed_rejection(&self.demand, node) {
             return Err(reason);
         }
-        let mut properties = Vec::with_capacity(self.properties.len());
-        for property in &mut self.properties {
-            let number = property.counts.number_of(node);
-            properties.push(number.ok_or_else(|| property.rejection(None))?);
-        }
+        // A node that lacks one of the properties was left out by the rules.
+        let properties: Vec<usize> =
+            self.properties.iter_mut().filter_map(|p| p.counts.number_of(node)).collect();
         let spreads: Vec<Option<usize>> =
             self.spreads.iter_mut().map(|spread| spread.counts.number_of(node)).collect();
         let bucket = *known.entry((spreads.clone(), properties.clone())).or_insert_with(|| {

@@ -35,8 +35,9 @@ impl Work<'_, '_> {
             let is_current = self.context.deployment.is_some_and(|d| is_canary(alloc, d));
             if is_needless {
                 gone.insert(alloc.id);
-                if !alloc.is_terminal() {
-                    let lost = self.table.is_lost(alloc.node_id);
+                if !alloc.is_desired_terminal() {
+                    // One that failed is stopped too, or it would count as an instance later.
+                    let lost = self.table.is_lost(alloc.node_id) && !alloc.is_client_terminal();
                     let words = if lost { words::LOST } else { words::NOT_NEEDED };
                     self.stop(alloc, words, lost);
                 }

@@ -31,11 +31,15 @@ impl Work<'_, '_> {
             });
         }
         let may_roll = self.may_roll();
-        let has_old_version = self.stable_job().is_some();
+        let old_count = self
+            .stable_job()
+            .and_then(|job| job.group(&self.group.name).map(|group| group.count))
+            .filter(|_| canarying)
+            .unwrap_or(0);
         self.changes.place.extend(wanted.into_iter().filter(|wanted| match wanted.cause {
             // What was there before is brought back whatever the deployment does; what is new has
             // to wait for it, except that old instances beside canaries are kept complete.
-            Cause::Missing => may_roll || (canarying && has_old_version),
+            Cause::Missing => may_roll || wanted.index < old_count,
             _ => true,
         }));
     }
@@ -72,7 +76,7 @@ impl Work<'_, '_> {
     /// The newest older version among the instances that count.
     fn stable_job(&self) -> Option<Arc<Job>> {
         let lines = [&self.counted, &self.migrating, &self.lost];
-        let jobs = lines.into_iter().flatten().map(|alloc| &alloc.job);
+        let jobs = lines.into_iter().flatten().filter(|a| !a.canary).map(|alloc| &alloc.job);
         jobs.filter(|job| self.is_older(job)).max_by_key(|job| job.version).cloned()
     }
 

@@ -42,16 +42,14 @@ impl Work<'_, '_> {
         self.changes.place.extend(canaries);
     }
 
-    /// Replaces as many outdated instances as the update policy allows now.
+    /// Offers outdated instances for replacement, as many as the update policy allows now.
     pub(super) fn replace_outdated(&mut self) {
         if !self.may_roll() {
             return;
         }
-        let limit = self.update_limit().saturating_sub(self.changes.place.len());
-        let outdated = self.outdated.iter().take(limit);
-        let replacements: Vec<Wanted> =
-            outdated.map(|alloc| self.replacement(alloc, Cause::Updated)).collect();
-        self.changes.replace = replacements;
+        self.changes.replace_limit = self.update_limit().saturating_sub(self.changes.place.len());
+        self.changes.replace =
+            self.outdated.iter().map(|alloc| self.replacement(alloc, Cause::Updated)).collect();
     }
 
     /// How many instances may be away or on trial at once, less those that are on trial.

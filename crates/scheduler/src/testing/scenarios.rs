@@ -470,3 +470,43 @@ fn removed_groups_are_stopped() {
         &["place 0", "stop 0: alloc not needed due to job update; place 0"],
     );
 }
+
+#[test]
+fn a_failure_that_is_due_is_not_replaced_beyond_the_count() {
+    let job = "count=2 reschedule=unlimited,delay:5";
+    check(
+        &format!("node n1\njob a {job}\nplan\nfail 0\nplan\nwait 5\njob a count=0\nplan\nlive"),
+        &[
+            "place 0,1",
+            "alloc-reschedule in 5s",
+            "stop 0,1: alloc not needed due to job update",
+            "",
+        ],
+    );
+}
+
+#[test]
+fn an_instance_that_cannot_be_updated_does_not_hold_up_the_others() {
+    check(
+        "node n1 cpu=150\nnode n2 cpu=400\njob a count=2 distinct_hosts max_parallel=1\nplan\nrun\n\
+         healthy\ndeployment succeed\njob a cpu=300 count=2 distinct_hosts max_parallel=1\nplan\n\
+         run\nplan\nsettle\nlive",
+        &[
+            "deployment running; place 0,1",
+            "deployment running; stop 1: alloc is being updated due to job update; place 1; \
+             blocked 1: distinct_hosts x1, cpu x1",
+            "nothing",
+            "settled after 0",
+            "0:v0 1:v1",
+        ],
+    );
+    check(
+        "node n1 cpu=150\nnode n2 cpu=400\njob a kind=system\nplan\nrun\n\
+         job a kind=system cpu=300 max_parallel=1\nplan\nwait 30\nrun\nplan",
+        &[
+            "place 0,0",
+            "stop 0: alloc is being updated due to job update; place 0; blocked 1: cpu x1",
+            "blocked 1: cpu x1",
+        ],
+    );
+}

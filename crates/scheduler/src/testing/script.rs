@@ -108,7 +108,8 @@ fn settle(world: &mut World) -> String {
     for round in 0..100 {
         world.run_agents();
         world.become_healthy();
-        if world.plan().is_no_op() {
+        let plan = world.plan();
+        if plan.placements.is_empty() && plan.stops.is_empty() {
             return format!("settled after {round}");
         }
     }
