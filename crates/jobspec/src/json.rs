@@ -109,5 +109,6 @@ pub fn value_to_json(value: &Value) -> serde_json::Value {
 }
 
 #[cfg(test)]
-#[path = "json/tests.rs"]
+mod generate;
+#[cfg(test)]
 mod tests;

@@ -58,15 +58,27 @@ fn parse_strict(
 /// Reads a text that is not HCL2, for which `strict` is the reason.
 fn parse_lenient(source: &Arc<Source>, strict: Diagnostic) -> Result<Parsed, Diagnostics> {
     let outcome = hcl::parse_hcl1(source);
-    let means_hcl2 = |body: &Body| {
+    let declares = |body: &Body| {
         body.entries.iter().any(|e| ["variable", "variables", "locals"].contains(&e.key.as_str()))
     };
-    // Variables exist in HCL2 only. Read as HCL1, their references would stay text.
-    if means_hcl2(&outcome.body) {
+    // Variables and functions exist in HCL2 only. Read as HCL1, they would stay text.
+    if declares(&outcome.body) || has_expressions(source.text()) {
         return Err(strict.into());
     }
     let document = outcome.or_strict_error(strict)?;
     finish(translate(&document)?, source, Format::Hcl1)
+}
+
+/// Whether a text refers to variables or calls functions inside of `${…}`.
+fn has_expressions(text: &str) -> bool {
+    text.split("${").skip(1).any(|rest| {
+        let rest = rest.trim_start();
+        let name =
+            rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+        let after = &rest[name..];
+        (name > 0 && after.starts_with('('))
+            || (["var", "local"].contains(&&rest[..name]) && after.starts_with('.'))
+    })
 }
 
 fn parse_json(source: &Arc<Source>) -> Result<Parsed, Diagnostics> {

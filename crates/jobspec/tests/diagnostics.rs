@@ -199,12 +199,12 @@ web.nomad:2,5: this file holds a second job
     );
     check(
         "service = 1\n",
-        r#"
+        "
 web.nomad:1,1: `service` has no place at the top of a job file
   1 | service = 1
     | ^^^^^^^
     = expected job, variable, variables or locals
-"#,
+",
     );
     check(
         "job {}\n",
@@ -214,6 +214,28 @@ web.nomad:1,1: the block `job` has no label
     | ^^^
     = expected `job "name" { … }`
 "#,
+    );
+}
+
+#[test]
+fn a_file_that_is_only_nearly_of_the_new_language_is_not_taken_for_an_old_one() {
+    check(
+        "job \"a\" {\n  name = \"${upper(\"x\")}\",\n}\n",
+        r#"
+web.nomad:2,25: unexpected `,`
+  2 |   name = "${upper("x")}",
+    |                         ^
+    = expected the end of the line
+"#,
+    );
+    check(
+        "job \"a\" {\n  priority = 1,\n  priority = 2,\n}\n",
+        r"
+web.nomad:3,3: `priority` is given twice
+  3 |   priority = 2,
+    |   ^^^^^^^^
+    = expected one value
+",
     );
 }
 

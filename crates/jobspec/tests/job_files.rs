@@ -4,23 +4,19 @@ use cos_jobspec::json::{job_from_json, job_to_json};
 use cos_jobspec::{Format, Options, Parsed, parse_job};
 use serde_json::{Value, json};
 
-fn parse(text: &str, options: &Options) -> Parsed {
-    parse_job(text, "job.nomad", options).unwrap_or_else(|problems| panic!("{problems}"))
+fn parse(text: &str) -> Parsed {
+    parse_job(text, "job.nomad", &Options::default())
+        .unwrap_or_else(|problems| panic!("{problems}"))
 }
 
 /// Compares fields of the JSON form, and the job with its trip through JSON.
 #[track_caller]
 fn check(text: &str, format: Format, rows: &[(&str, Value)]) {
-    check_with(text, &Options::default(), format, rows);
-}
-
-#[track_caller]
-fn check_with(text: &str, options: &Options, format: Format, rows: &[(&str, Value)]) {
-    let parsed = parse(text, options);
+    let parsed = parse(text);
     assert_eq!(parsed.format, format);
     let encoded = job_to_json(&parsed.job);
     for (path, expected) in rows {
-        let found = encoded.pointer(path).cloned().unwrap_or(json!("<absent>"));
+        let found = encoded.pointer(path).cloned().unwrap_or_else(|| json!("<absent>"));
         assert_eq!(&found, expected, "{path}");
     }
     let again = job_from_json(&encoded).unwrap_or_else(|problems| panic!("{problems}"));
@@ -351,102 +347,6 @@ job "j" {
 }
 
 #[test]
-fn variables_come_from_defaults_environment_files_and_flags_in_this_order() {
-    let text = r#"
-variable "a" { default = "default" }
-variable "b" { default = "default" }
-variable "c" { default = "default" }
-variable "d" { default = "default" }
-variable "count" {
-  type = number
-  validation {
-    condition     = var.count > 0
-    error_message = "The count must be positive."
-  }
-}
-variable "dcs" {
-  type    = list(string)
-  default = ["dc1"]
-}
-locals {
-  name  = "${local.base}-${var.a}"
-  base  = "x"
-  ports = { http = 80, admin = 81 }
-}
-job "j" {
-  name        = local.name
-  datacenters = var.dcs
-  meta {
-    b = var.b
-    c = var.c
-    d = var.d
-  }
-  group "g" {
-    count = var.count
-    network {
-      dynamic "port" {
-        for_each = local.ports
-        labels   = [port.key]
-        content {
-          static = port.value
-        }
-      }
-    }
-    dynamic "task" {
-      for_each = ["one", "two"]
-      iterator = each
-      labels   = ["${each.value}-${each.key}"]
-      content {
-        driver = upper(each.value) == "ONE" ? "exec" : "raw_exec"
-      }
-    }
-  }
-}
-"#;
-    let pair = |a: &str, b: &str| (a.to_owned(), b.to_owned());
-    let options = Options {
-        environment: vec![
-            pair("NOMAD_VAR_b", "environment"),
-            pair("NOMAD_VAR_c", "environment"),
-            pair("NOMAD_VAR_d", "environment"),
-            pair("NOMAD_VAR_unknown", "ignored"),
-        ],
-        variable_files: vec![pair("x.vars", "c = \"file\"\nd = \"file\"\ndcs = [\"a\", \"b\"]\n")],
-        variables: vec![pair("d", "flag"), pair("count", "3")],
-        ..Options::default()
-    };
-    check_with(
-        text,
-        &options,
-        Format::Hcl2,
-        &[
-            ("/Name", json!("x-default")),
-            ("/Meta", json!({"b": "environment", "c": "file", "d": "flag"})),
-            ("/Datacenters", json!(["a", "b"])),
-            (&group("/Count"), json!(3)),
-            (&group("/Networks/0/ReservedPorts/0/Label"), json!("admin")),
-            (&group("/Tasks/0/Name"), json!("one-0")),
-            (&group("/Tasks/0/Driver"), json!("exec")),
-            (&group("/Tasks/1/Driver"), json!("raw_exec")),
-        ],
-    );
-    let refused = |options: &Options| {
-        let problems = parse_job(text, "j", options).expect_err("it is refused");
-        problems.first().expect("there is a problem").summary.clone()
-    };
-    let with = |name: &str, value: &str| Options {
-        variables: vec![pair("count", "1"), pair(name, value)],
-        ..Options::default()
-    };
-    assert_eq!(refused(&Options::default()), "the variable `count` has no value");
-    assert_eq!(refused(&with("count", "0")), "The count must be positive.");
-    assert_eq!(refused(&with("count", "x")), "the value of `count` has the wrong type");
-    assert_eq!(refused(&with("nope", "1")), "the job declares no variable `nope`");
-    let lax = Options { strict: false, ..with("nope", "1") };
-    assert_eq!(parse(text, &lax).warnings.len(), 1);
-}
-
-#[test]
 fn short_forms_of_tasks_vault_and_secrets_are_written_out() {
     check(
         r#"
@@ -507,7 +407,7 @@ job "j" {
   }
 }
 "#;
-    let parsed = parse(text, &Options::default());
+    let parsed = parse(text);
     let found: Vec<String> = parsed
         .problems()
         .iter()

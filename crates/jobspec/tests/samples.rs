@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use cos_jobspec::json::{job_from_json, job_to_json};
-use cos_jobspec::{Format, Options, parse_job};
+use cos_jobspec::{Diagnostic, Format, Options, parse_job};
 
 fn files_below(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in std::fs::read_dir(directory).expect("the directory is there").flatten() {
@@ -37,7 +37,7 @@ fn all_job_files_of_the_samples_are_valid() {
         let options = Options { variables: missing_variables(&text), ..Options::default() };
         let name = path.file_name().expect("a file has a name").to_string_lossy();
         let parsed = parse_job(&text, &name, &options).unwrap_or_else(|e| panic!("{e}"));
-        let errors: Vec<_> = parsed.problems().into_iter().filter(|p| p.is_error()).collect();
+        let errors: Vec<_> = parsed.problems().into_iter().filter(Diagnostic::is_error).collect();
         assert!(errors.is_empty(), "{}", errors[0]);
         let is_old = path.components().any(|part| part.as_os_str() == "old");
         assert!(is_old || parsed.format == Format::Hcl2, "{name}");

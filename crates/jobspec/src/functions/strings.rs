@@ -33,7 +33,8 @@ fn indent(arguments: &[Value], _: &Host<'_>) -> Answer {
     let spaces = usize::try_from(whole(arguments, 0)?).unwrap_or(0);
     let body = text(arguments, 1)?;
     let lines = body.matches('\n').count();
-    if spaces.saturating_mul(lines) > super::MAX_RESULT {
+    // The width alone may be larger than memory, even where there is no second line.
+    if spaces.saturating_mul(lines.max(1)) > super::MAX_RESULT {
         return Err("the indentation is too large".to_owned());
     }
     Ok(Value::String(body.replace('\n', &format!("\n{}", " ".repeat(spaces)))))

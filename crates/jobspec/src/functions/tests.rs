@@ -39,6 +39,7 @@ fn text_is_cut_joined_and_replaced() {
     check(r#"replace("a1b22", "/[0-9]+/", "_")"#, r#""a_b_""#);
     check(r#"regex_replace("john smith", "(\\w+) (\\w+)", "$2 $1")"#, r#""smith john""#);
     check(r#"indent(2, "a\nb")"#, r#""a\n  b""#);
+    check(r#"indent(1e18, "a")"#, "`indent`: the indentation is too large");
 }
 
 #[test]

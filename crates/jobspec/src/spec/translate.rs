@@ -118,7 +118,11 @@ impl Translator {
         self.spans.put(&field_path, entry.key_span);
         match field.kind {
             Kind::Text | Kind::Bool | Kind::Int | Kind::Duration | Kind::Texts => {
-                if let Some(value) = self.simple(field, entry, body) {
+                if object.contains_key(field.json) {
+                    // The strict parser refuses this by itself; old files come here.
+                    let summary = format!("`{}` is given twice", field.hcl);
+                    self.report(body, entry.key_span, summary, "one value");
+                } else if let Some(value) = self.simple(field, entry, body) {
                     object.insert(field.json.to_owned(), value);
                 }
             }
