@@ -78,18 +78,12 @@ impl From<&model::Evaluation> for EvaluationStub {
 
 /// Shows an evaluation in full, with the stubs of its relatives if they are asked for.
 pub(crate) fn detail(eval: &model::Evaluation, related: Vec<EvaluationStub>) -> Value {
-    let mut shown = without_empty(&Evaluation {
+    without_empty(&Evaluation {
         stub: EvaluationStub::from(eval),
         job_modify_index: eval.job_modify_index,
         related_evals: related,
         failed_groups: by_group(&eval.failed_groups),
         queued_allocations: eval.queued.clone(),
         snapshot_index: eval.snapshot_index,
-    });
-    // A list of what waits is shown even if nothing does: clients index into it.
-    if let (Value::Object(fields), false) = (&mut shown, eval.queued.is_empty()) {
-        let queued = eval.queued.iter().map(|(group, count)| (group.clone(), (*count).into()));
-        fields.insert("QueuedAllocations".to_owned(), Value::Object(queued.collect()));
-    }
-    shown
+    })
 }
