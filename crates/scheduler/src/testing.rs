@@ -17,6 +17,7 @@ use cos_model::{
 mod properties;
 mod scenarios;
 mod script;
+mod system_scenarios;
 pub(crate) mod world;
 
 /// Parses `key=value` words: `id name dc class pool cpu mem disk cores driver volume attr.… meta.…`.
