@@ -129,7 +129,7 @@ impl ShimTasks {
     /// See [`crate::Driver::stats`].
     pub(crate) fn stats(&self, handle: &TaskHandle) -> Result<TaskStats, TaskError> {
         let reference = self.reference(handle)?;
-        if !client::is_alive(reference) {
+        if !client::is_task_running(reference) {
             return Err(TaskError::NotRunning);
         }
         let spec: Spec = read_json(&reference.state.join(SPEC_FILE))
@@ -148,7 +148,7 @@ impl ShimTasks {
         if request.command.is_empty() {
             return Err(TaskError::Failed("no command given".to_owned()));
         }
-        if !client::is_alive(reference) {
+        if !client::is_task_running(reference) {
             return Err(TaskError::NotRunning);
         }
         local_exec::start(&self.executable, &reference.state, request)

@@ -1,18 +1,21 @@
 //! The `raw_exec` driver and the shim below it, from outside.
 
 mod common;
+#[path = "common/process.rs"]
+mod process;
 
 use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use common::{Ground, collect, driver, finish, is_alive, list, run, script, text};
+use common::{Ground, collect, driver, finish, list, run, text};
 use cos_drivers::driver::Reference;
 use cos_drivers::{
     Driver, ExecInput, ExecOutput, ExecRequest, ExitResult, StartError, TaskError, TaskHandle,
 };
 use cos_model::{Logs, Value};
+use process::{is_alive, script};
 
 const LONG: Duration = Duration::from_secs(20);
 

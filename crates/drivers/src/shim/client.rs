@@ -75,6 +75,11 @@ pub(crate) fn is_alive(reference: &ShimReference) -> bool {
     reference.boot == process::boot_id() && reference.shim.is_running()
 }
 
+/// Whether the task's main process runs.
+pub(crate) fn is_task_running(reference: &ShimReference) -> bool {
+    reference.boot == process::boot_id() && reference.task.is_running()
+}
+
 /// Returns how the task ended if that was written down.
 pub(crate) fn read_exit(reference: &ShimReference) -> Option<ExitResult> {
     // Another run of the task may have taken over the directory.
@@ -118,7 +123,7 @@ pub(crate) async fn request(reference: &ShimReference, verb: Verb) -> Result<Rep
 
 /// Kills what is left of a task whose shim is dead.
 pub(crate) fn kill_orphan(reference: &ShimReference) {
-    if reference.boot == process::boot_id() && reference.task.is_running() {
+    if is_task_running(reference) {
         kill(-reference.task.pid, libc::SIGKILL);
         kill(reference.task.pid, libc::SIGKILL);
     }

@@ -71,7 +71,11 @@ fn become_command(spec: &Spec, isolation: Option<&IsolationSpec>, terminal: bool
         launch::enter_work_dir(spec)?;
         let program = launch::find_program(spec)?;
         launch::drop_rights(spec.identity.as_ref(), isolation)?;
-        nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+        if isolation.is_some() {
+            // Without isolation this is the very process that the agent started, and the agent's
+            // thread that did so may end before it.
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).map_err(|error| error.to_string())?;
+        }
         launch::reset_signals().map_err(|error| error.to_string())?;
         Ok(program)
     };

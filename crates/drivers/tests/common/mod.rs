@@ -99,11 +99,6 @@ pub(crate) fn list(items: &[&str]) -> Value {
     Value::List(items.iter().map(|item| text(item)).collect())
 }
 
-/// Makes the options of a shell script.
-pub(crate) fn script(script: &str) -> Vec<(&'static str, Value)> {
-    vec![("command", text("/bin/sh")), ("args", list(&["-c", script]))]
-}
-
 /// The program with the shim, which is built as an example beside the tests.
 pub(crate) fn shim_program() -> PathBuf {
     let test = std::env::current_exe().expect("tests have a path");
@@ -155,10 +150,4 @@ pub(crate) async fn collect(mut session: ExecSession) -> (String, String, Option
         }
     }
     (stdout, stderr, last)
-}
-
-/// Whether a process of this number exists and is no zombie.
-pub(crate) fn is_alive(pid: i32) -> bool {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with(['Z', 'X']))
 }
