@@ -113,3 +113,87 @@ impl Blocked {
             })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use cos_model::JobKind;
+
+    use super::*;
+    use crate::testing::{self, World};
+
+    /// Two jobs, `here` for datacenter `dc1` and `there` for `dc2`.
+    fn world() -> World {
+        let mut world = World::new();
+        world.add_node(testing::node(1));
+        for (id, datacenter) in [("here", "dc1"), ("there", "dc2")] {
+            let mut job = testing::job(id, JobKind::Service, 1);
+            job.datacenters = vec![datacenter.to_owned()];
+            world.register(&job);
+        }
+        world
+    }
+
+    fn blocked(number: u128, job: &str, snapshot_index: u64) -> Arc<Evaluation> {
+        Arc::new(Evaluation {
+            id: EvalId::from_bits(number),
+            status: EvalStatus::Blocked,
+            create_index: u64::try_from(number).unwrap(),
+            snapshot_index,
+            ..testing::eval(job)
+        })
+    }
+
+    fn numbers<'a>(evals: impl IntoIterator<Item = &'a Arc<Evaluation>>) -> Vec<u128> {
+        evals.into_iter().map(|eval| eval.id.bits()).collect()
+    }
+
+    #[test]
+    fn room_wakes_the_jobs_that_may_use_it() {
+        let (world, mut queue) = (world(), Blocked::default());
+        for eval in [blocked(1, "here", 5), blocked(2, "there", 5)] {
+            assert_eq!(queue.put(&world.state, &eval), Admission::default());
+        }
+        assert_eq!(numbers(&queue.wake(&world.state, &testing::node(1), 6)), [1]);
+        assert_eq!(queue.count(), 1);
+        assert_eq!(numbers(&queue.wake(&world.state, &testing::node(1), 7)), []);
+    }
+
+    #[test]
+    fn room_that_appeared_after_the_snapshot_wakes_at_once() {
+        let (world, mut queue) = (world(), Blocked::default());
+        queue.wake(&world.state, &testing::node(1), 6);
+        assert_eq!(numbers(&queue.put(&world.state, &blocked(1, "here", 5)).wake), [1]);
+        assert_eq!(numbers(&queue.put(&world.state, &blocked(1, "here", 6)).wake), []);
+        assert_eq!(numbers(&queue.put(&world.state, &blocked(2, "there", 5)).wake), []);
+    }
+
+    #[test]
+    fn of_two_of_one_job_the_older_is_cancelled() {
+        let (world, mut queue) = (world(), Blocked::default());
+        let (older, newer) = (blocked(1, "here", 5), blocked(2, "here", 5));
+        queue.put(&world.state, &older);
+        assert_eq!(numbers(&queue.put(&world.state, &newer).cancel), [1]);
+        assert_eq!(numbers(&queue.put(&world.state, &older).cancel), [1]);
+        assert_eq!(queue.count(), 1);
+    }
+
+    #[test]
+    fn what_is_over_waits_no_longer() {
+        let (world, mut queue) = (world(), Blocked::default());
+        queue.put(&world.state, &blocked(1, "here", 5));
+        let over = Evaluation { status: EvalStatus::Complete, ..(*blocked(1, "here", 5)).clone() };
+        queue.put(&world.state, &Arc::new(over));
+        assert_eq!(queue.count(), 0);
+    }
+
+    #[test]
+    fn conflicts_are_tried_again_without_room() {
+        let (world, mut queue) = (world(), Blocked::default());
+        queue.put(&world.state, &blocked(1, "there", 5));
+        let conflict =
+            Evaluation { trigger: Trigger::MaxPlanAttempts, ..(*blocked(2, "here", 5)).clone() };
+        queue.put(&world.state, &Arc::new(conflict));
+        assert_eq!(numbers(&queue.wake_conflicts()), [2]);
+        assert_eq!(queue.count(), 1);
+    }
+}

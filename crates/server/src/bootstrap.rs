@@ -28,6 +28,7 @@ pub(crate) async fn status(shared: &Shared) -> Status {
         id: shared.id,
         is_initialized: shared.raft.is_initialized().await,
         candidates: candidates(shared).into_keys().collect(),
+        members: shared.members().into_keys().collect(),
     }
 }
 

@@ -58,7 +58,7 @@ pub fn next_deadline(state: &State, now: Timestamp) -> Option<Timestamp> {
 }
 
 /// Whether any node is being emptied.
-pub fn any(state: &State) -> bool {
+pub fn is_under_way(state: &State) -> bool {
     draining(state).next().is_some()
 }
 

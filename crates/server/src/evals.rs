@@ -65,9 +65,32 @@ fn glob_matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use cos_model::JobKind;
+    use cos_state::Command;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{self, World};
+
+    #[test]
+    fn a_failure_is_evaluated_once_per_job_and_only_when_it_is_news() {
+        let mut world = World::new();
+        world.add_node(testing::node(1));
+        world.register(&testing::job("web", JobKind::Service, 3));
+        world.place("web", &[(1, 1), (2, 1), (3, 1)], None);
+        let report = |world: &mut World, reports: &[(u128, ClientStatus)]| {
+            let updates: Vec<AllocUpdate> =
+                reports.iter().map(|(id, status)| world.update(*id, *status, None)).collect();
+            world.draw(|state, now, ids| for_failures(state, &updates, ids, now)).len()
+        };
+        let failed = ClientStatus::Failed;
+        assert_eq!(report(&mut world, &[(1, ClientStatus::Running)]), 0);
+        assert_eq!(report(&mut world, &[(1, failed), (2, failed)]), 1);
+        world.report(1, failed, None);
+        assert_eq!(report(&mut world, &[(1, failed)]), 0);
+        world.apply(Command::StopJob { key: testing::key("web"), purge: false, eval: None });
+        assert_eq!(report(&mut world, &[(3, failed)]), 0);
+    }
 
     #[track_caller]
     fn check(pattern: &str, text: &str, expected: bool) {

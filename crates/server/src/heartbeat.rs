@@ -6,10 +6,11 @@
 //!
 //! - Taking a node down. The leader proposes that for each node that [`Heartbeats::missed`] names.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use cos_model::NodeId;
+
+use crate::alarms::Alarms;
 
 /// How long silence may last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,71 +27,53 @@ pub struct Limits {
 #[derive(Debug)]
 pub struct Heartbeats {
     limits: Limits,
-    due: BTreeMap<NodeId, Duration>,
-    order: BTreeSet<(Duration, NodeId)>,
+    due: Alarms<NodeId, Duration>,
 }
 
 impl Heartbeats {
     /// Tracks nobody yet.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, due: BTreeMap::new(), order: BTreeSet::new() }
+        Self { limits, due: Alarms::default() }
     }
 
     /// Expects a node within the time that a new leader grants, unless it is expected already.
     pub fn expect(&mut self, node: NodeId, now: Duration) {
-        if !self.due.contains_key(&node) {
-            self.set(node, now + self.limits.failover);
+        if self.due.get(node).is_none() {
+            self.due.set(node, now + self.limits.failover);
         }
     }
 
     /// Notes that a node was heard of.
     pub fn heard(&mut self, node: NodeId, now: Duration) {
-        self.set(node, now + self.limits.silence);
+        self.due.set(node, now + self.limits.silence);
     }
 
     /// Notes that a node's connection closed.
     pub fn closed(&mut self, node: NodeId, now: Duration) {
         let soon = now + self.limits.closed;
-        if self.due.get(&node).is_some_and(|due| *due > soon) {
-            self.set(node, soon);
+        if self.due.get(node).is_some_and(|due| due > soon) {
+            self.due.set(node, soon);
         }
     }
 
     /// Stops tracking a node.
     pub fn forget(&mut self, node: NodeId) {
-        if let Some(due) = self.due.remove(&node) {
-            self.order.remove(&(due, node));
-        }
+        self.due.cancel(node);
     }
 
     /// Takes out the nodes that were silent for too long.
     pub fn missed(&mut self, now: Duration) -> Vec<NodeId> {
-        let mut missed = Vec::new();
-        while let Some((due, node)) = self.order.first().copied()
-            && due <= now
-        {
-            self.order.pop_first();
-            self.due.remove(&node);
-            missed.push(node);
-        }
-        missed
+        self.due.take_due(now)
     }
 
     /// When the next node is given up if nothing is heard of it.
     pub fn next_due(&self) -> Option<Duration> {
-        self.order.first().map(|(due, _)| *due)
+        self.due.next()
     }
 
     /// How many nodes are tracked.
     pub fn count(&self) -> usize {
-        self.due.len()
-    }
-
-    fn set(&mut self, node: NodeId, due: Duration) {
-        if let Some(old) = self.due.insert(node, due) {
-            self.order.remove(&(old, node));
-        }
-        self.order.insert((due, node));
+        self.due.count()
     }
 }
 

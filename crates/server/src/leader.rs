@@ -10,7 +10,7 @@
 //! - At most one errand per subject is under way; what changes meanwhile is looked at afterwards.
 //! - No timer lies between a change and the reaction to it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarms::Alarms;
 use crate::blocked::Blocked;
 use crate::broker::{Broker, Nack};
 use crate::heartbeat::Heartbeats;
@@ -43,6 +44,9 @@ const BARRIER_WAIT: Duration = Duration::from_millis(100);
 
 /// How often plans that lost against others are tried again although no room appeared.
 const CONFLICTS_EVERY: Duration = Duration::from_mins(1);
+
+/// The shortest time between two measurements of the queues.
+const MEASURE_EVERY: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks at everything that depends on time.
 const LOOK_EVERY: Duration = Duration::from_secs(5);
@@ -162,7 +166,7 @@ struct Duties {
     /// Deployments to look at.
     deployments: BTreeSet<DeploymentId>,
     /// When deployments have to be looked at although nothing happens.
-    deadlines: BTreeMap<DeploymentId, Timestamp>,
+    deadlines: Alarms<DeploymentId, Timestamp>,
     drains_changed: bool,
     /// Whether any node is being emptied.
     has_drains: bool,
@@ -171,6 +175,8 @@ struct Duties {
     collect_at: Duration,
     /// When, by the monotonic clock, conflicts are tried again.
     conflicts_at: Duration,
+    /// When, by the monotonic clock, is measured next.
+    measure_at: Duration,
     /// Index up to which events were taken.
     seen: u64,
 }
@@ -191,12 +197,13 @@ impl Duties {
             working: 0,
             running: BTreeSet::new(),
             deployments: BTreeSet::new(),
-            deadlines: BTreeMap::new(),
+            deadlines: Alarms::default(),
             drains_changed: true,
             has_drains: true,
             members_changed: true,
             collect_at: now + shared.config.timing.gc_interval,
             conflicts_at: now + CONFLICTS_EVERY,
+            measure_at: now,
             seen: 0,
         };
         duties.restore();
@@ -216,7 +223,7 @@ impl Duties {
         }
         self.deployments.extend(state.deployments().filter(|d| d.is_active()).map(|d| d.id));
         self.drains_changed = true;
-        self.has_drains = drain::any(&state);
+        self.has_drains = drain::is_under_way(&state);
         self.members_changed = true;
         self.seen = state.index();
     }
@@ -316,7 +323,7 @@ impl Duties {
                 self.deployments.insert(deployment.id);
             }
             Event::DeploymentRemoved(id) => {
-                self.deadlines.remove(id);
+                self.deadlines.cancel(*id);
             }
             Event::CatalogChanged(_) => self.members_changed = true,
             Event::JobChanged(_)
@@ -342,7 +349,7 @@ impl Duties {
 
     fn take_node(&mut self, state: &State, index: u64, id: NodeId) {
         self.drains_changed = true;
-        self.has_drains = drain::any(state);
+        self.has_drains = drain::is_under_way(state);
         let Some(node) = state.node(id) else { return };
         if node.status == NodeStatus::Down {
             self.heartbeats.forget(id);
@@ -381,12 +388,7 @@ impl Duties {
 
     fn look_at_deployments(&mut self) {
         let (state, now) = (self.shared.published.state(), self.shared.now());
-        let overdue: Vec<DeploymentId> =
-            self.deadlines.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id).collect();
-        for id in overdue {
-            self.deadlines.remove(&id);
-            self.deployments.insert(id);
-        }
+        self.deployments.extend(self.deadlines.take_due(now));
         let due: Vec<DeploymentId> = self
             .deployments
             .iter()
@@ -395,10 +397,10 @@ impl Duties {
             .collect();
         for id in due {
             self.deployments.remove(&id);
-            self.deadlines.remove(&id);
+            self.deadlines.cancel(id);
             let Some(deployment) = state.deployment(id) else { continue };
             if let Some(at) = deployments::next_deadline(deployment).filter(|at| *at > now) {
-                self.deadlines.insert(id, at);
+                self.deadlines.set(id, at);
             }
             self.watch_deployment(&state, id, now);
         }
@@ -409,7 +411,7 @@ impl Duties {
         let (now, monotonic) = (self.shared.now(), self.shared.clock.monotonic());
         let by_date = [
             self.broker.next_due().filter(|_| self.working < self.workers),
-            self.deadlines.values().min().copied(),
+            self.deadlines.next(),
             self.has_drains
                 .then(|| drain::next_deadline(&self.shared.published.state(), now))
                 .flatten(),
@@ -420,7 +422,12 @@ impl Duties {
         dates.chain(clocks).min().unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(1), LOOK_EVERY)
     }
 
-    fn measure(&self) {
+    fn measure(&mut self) {
+        let now = self.shared.clock.monotonic();
+        if now < self.measure_at {
+            return;
+        }
+        self.measure_at = now + MEASURE_EVERY;
         let counts = self.broker.counts();
         let blocked = self.blocked.count();
         for (name, value) in [

@@ -15,6 +15,7 @@
 //! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
 
 mod agents;
+mod alarms;
 pub mod blocked;
 mod bootstrap;
 pub mod broker;

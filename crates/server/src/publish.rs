@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use cos_model::catalog::Catalog;
 use cos_model::link::ToAgent;
 use cos_state::{Event, State, Topic};
 use tokio::sync::{broadcast, watch};
@@ -69,6 +70,7 @@ pub(crate) type Events = broadcast::Receiver<Arc<Batch>>;
 pub(crate) struct Published {
     state: ArcSwap<State>,
     index: watch::Sender<u64>,
+    catalog: watch::Sender<Arc<Catalog>>,
     batches: broadcast::Sender<Arc<Batch>>,
 }
 
@@ -78,6 +80,7 @@ impl Published {
         Self {
             state: ArcSwap::from_pointee(State::default()),
             index: watch::Sender::new(0),
+            catalog: watch::Sender::new(Arc::default()),
             batches: broadcast::Sender::new(BATCHES_MAX),
         }
     }
@@ -90,6 +93,13 @@ impl Published {
     /// Makes a state the newest and tells everybody what happened.
     pub(crate) fn publish(&self, state: State, batch: Batch) {
         let index = state.index();
+        self.catalog.send_if_modified(|known| {
+            let is_new = known.index() != state.catalog().index();
+            if is_new {
+                *known = Arc::new(state.catalog().clone());
+            }
+            is_new
+        });
         self.state.store(Arc::new(state));
         self.index.send_replace(index);
         // Nobody may be following.
@@ -99,6 +109,11 @@ impl Published {
     /// Follows the events from now on. Take a state after this call and skip what it contains.
     pub(crate) fn follow(&self) -> Events {
         self.batches.subscribe()
+    }
+
+    /// A watch on the newest catalog.
+    pub(crate) fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.catalog.subscribe()
     }
 
     /// A watch on the index of the newest state.
@@ -124,5 +139,47 @@ impl Published {
         };
         // Dropping the wait loses nothing: the caller reads the state anew either way.
         drop(tokio::time::timeout(wait, wait_for_change).await);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cos_model::kv::KvOp;
+    use cos_state::Command;
+
+    use super::*;
+    use crate::testing::World;
+
+    const LONG: Duration = Duration::from_secs(20);
+    const PATIENCE: Duration = Duration::from_millis(200);
+
+    fn set(published: &Published, world: &mut World, key: &str) {
+        let op = KvOp::Set { key: key.to_owned(), value: Vec::new(), flags: 0 };
+        world.apply(Command::Kv { ops: vec![op] });
+        published.publish(world.state.clone(), Batch::new(world.state.index(), Vec::new()));
+    }
+
+    #[tokio::test]
+    async fn a_wait_ends_with_a_change_of_its_topic_and_no_other() {
+        let (published, mut world) = (Published::new(), World::new());
+        set(&published, &mut world, "a/1");
+        let topics = [Topic::Kv("a/".into()), Topic::Jobs];
+        let wait = |index| {
+            let change = published.changed(&topics, index, LONG);
+            tokio::time::timeout(PATIENCE, change)
+        };
+        // What changed before the wait ends it at once.
+        wait(0).await.unwrap();
+        let other = async {
+            set(&published, &mut world, "b/1");
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            done = wait(1) => assert!(done.is_err(), "another key ended the wait"),
+            () = other => {}
+        }
+        let own = async { set(&published, &mut world, "a/2") };
+        let (done, ()) = tokio::join!(wait(2), own);
+        done.unwrap();
     }
 }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use bytes::Bytes;
+use cos_model::catalog::Catalog;
 use cos_model::{ServerId, Timestamp, version};
 use cos_platform::rpc::{self, Client};
 use cos_platform::{Clock, Fate, Tasks, entropy};
@@ -20,15 +22,18 @@ use crate::config::Config;
 use crate::gossip::{self, Gossip};
 use crate::machine::Machine;
 use crate::publish::Published;
-use crate::shared::{Shared, members_of, new_id};
+use crate::shared::{Shared, new_id};
 use crate::transport::RaftTransport;
-use crate::{bootstrap, gc, identity, leader, liveness, reports};
+use crate::{bootstrap, gc, identity, leader, liveness, reports, wire};
 
 /// How many heartbeats and relays may wait.
 const SIGNS_MAX: usize = 4096;
 
 /// How long a leader that stops waits for another to take over.
 const HANDOVER_WAIT: Duration = Duration::from_secs(2);
+
+/// How often a server that leaves asks whether the others have let it go.
+const LEAVE_LOOK: Duration = Duration::from_millis(50);
 
 /// How long a server that leaves waits until the others have let it go.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
@@ -107,6 +112,7 @@ impl Server {
             reports,
             liveness,
             contact_millis: AtomicU64::new(0),
+            is_leaving: AtomicBool::new(false),
         });
         let (service, rpc_tasks) = (Arc::new(crate::rpc::Rpc(Arc::clone(&shared))), tasks.clone());
         tasks.spawn("rpc", Fate::Vital, async move {
@@ -132,6 +138,11 @@ impl Server {
         self.shared.published.index()
     }
 
+    /// The catalog as this server last applied it.
+    pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
+        self.shared.published.catalog()
+    }
+
     /// Forgets at once all that is over, however young, as a user may ask for.
     pub async fn collect_garbage(&self) -> Result<(), ProposeError> {
         let state = self.shared.published.state();
@@ -152,13 +163,27 @@ impl Server {
     pub async fn leave(&self) {
         self.hand_over().await;
         self.shared.gossip.leave().await;
-        let own = self.shared.id;
-        let mut metrics = self.shared.raft.metrics();
-        let let_go = metrics.wait_for(|metrics| !members_of(metrics).contains_key(&own));
-        if tokio::time::timeout(LEAVE_WAIT, let_go).await.is_err() {
+        if tokio::time::timeout(LEAVE_WAIT, self.let_go()).await.is_err() {
             tracing::warn!("left without having been let go by the others");
         }
         self.shared.raft.shutdown().await;
+    }
+
+    /// Waits until the group goes on without this server. One that is no member any more is told
+    /// nothing, so it asks.
+    async fn let_go(&self) {
+        let shared = &self.shared;
+        while shared.members().len() > 1 {
+            if let Some((_, leader)) = shared.other_leader()
+                && let Ok(reply) =
+                    shared.client.call(&leader, wire::STATUS, Bytes::new(), wire::QUICK_CALL).await
+                && let Ok(status) = wire::decode::<wire::Status>(&reply)
+                && !status.members.contains(&shared.id)
+            {
+                return;
+            }
+            tokio::time::sleep(LEAVE_LOOK).await;
+        }
     }
 
     /// Consensus as it changes.
@@ -174,6 +199,7 @@ impl Server {
     }
 
     async fn hand_over(&self) {
+        self.shared.is_leaving.store(true, Ordering::Relaxed);
         if !self.leadership().is_leader {
             return;
         }
@@ -237,13 +263,14 @@ fn gossip_tags(config: &Config, id: ServerId) -> BTreeMap<String, String> {
 fn spawn_tasks(
     shared: &Arc<Shared>,
     signs: mpsc::Receiver<liveness::Sign>,
-    liveness: mpsc::Receiver<crate::wire::Liveness>,
+    liveness: mpsc::Receiver<wire::Liveness>,
     reports: mpsc::Receiver<reports::Report>,
 ) {
     let tasks = &shared.tasks;
     tasks.spawn("heartbeats", Fate::Vital, Box::pin(liveness::run(Arc::clone(shared), signs)));
     tasks.spawn("reports", Fate::Vital, Box::pin(reports::run(Arc::clone(shared), reports)));
     tasks.spawn("leader", Fate::Vital, Box::pin(leader::run(Arc::clone(shared), liveness)));
+    tasks.spawn("consensus", Fate::Vital, Box::pin(watch_consensus(Arc::clone(shared))));
     tasks.spawn("bootstrap", Fate::Ends, Box::pin(bootstrap::run(Arc::clone(shared))));
     if !shared.config.retry_join.is_empty() {
         let join = gossip::retry_join(
@@ -254,6 +281,23 @@ fn spawn_tasks(
         );
         tasks.spawn("retry join", Fate::Ends, Box::pin(join));
     }
+}
+
+/// Ends when consensus fails, as when the disk does: what is stored is only known after a restart.
+async fn watch_consensus(shared: Arc<Shared>) {
+    let stop = shared.tasks.stopping();
+    // Either arm may be dropped: both only wait.
+    tokio::select! {
+        why = shared.raft.failed() => {
+            if !shared.is_leaving.load(Ordering::Relaxed) {
+                tracing::error!(why, "consensus failed on this server, stopping");
+                return;
+            }
+        }
+        () = stop.cancelled() => return,
+    }
+    // It was stopped on purpose; everything else may take its time.
+    stop.cancelled().await;
 }
 
 #[async_trait]

@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,7 +18,7 @@ use cos_model::link::ServerAddress;
 use cos_model::{ServerId, Timestamp};
 use cos_platform::rpc::{Client, RpcError};
 use cos_platform::{Clock, Tasks, entropy};
-use cos_raft::{Metrics, Raft};
+use cos_raft::Raft;
 use cos_state::{Command, Committed, Leadership, ProposeError, Refused, Request, encode_request};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -55,6 +55,8 @@ pub(crate) struct Shared {
     pub(crate) liveness: mpsc::Sender<Liveness>,
     /// When consensus last heard of another server, in milliseconds of the monotonic clock.
     pub(crate) contact_millis: AtomicU64,
+    /// Whether this server stops on purpose.
+    pub(crate) is_leaving: AtomicBool,
 }
 
 /// What came of one attempt to propose.
@@ -69,7 +71,8 @@ enum Attempt {
 impl Shared {
     /// The consensus group: voters and learners with their addresses.
     pub(crate) fn members(&self) -> BTreeMap<ServerId, String> {
-        members_of(&self.raft.metrics().borrow())
+        let metrics = self.raft.metrics().borrow().clone();
+        metrics.voters.into_iter().chain(metrics.learners).collect()
     }
 
     /// Reads the clock.
@@ -301,11 +304,6 @@ impl Shared {
             Confirmed::NotLeader => None,
         }
     }
-}
-
-/// Voters and learners with their addresses.
-pub(crate) fn members_of(metrics: &Metrics) -> BTreeMap<ServerId, String> {
-    metrics.voters.iter().chain(&metrics.learners).map(|(id, at)| (*id, at.clone())).collect()
 }
 
 /// Draws a fresh id.

@@ -69,6 +69,8 @@ pub(crate) struct Status {
     pub(crate) is_initialized: bool,
     /// The servers of its region that it sees alive and that expect as many as it does.
     pub(crate) candidates: Vec<ServerId>,
+    /// The consensus group as it knows it.
+    pub(crate) members: Vec<ServerId>,
 }
 
 /// The longest wait for an answer that should come at once.

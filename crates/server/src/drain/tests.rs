@@ -1,6 +1,7 @@
 //! Drains step by step, with the cluster answering as the scheduler and agents would.
 
 use cos_model::{DrainSpec, Migrate};
+use proptest::prelude::*;
 
 use super::*;
 use crate::testing::{self, World};
@@ -24,11 +25,15 @@ fn world(kind: JobKind, count: u32, parallel: u32) -> World {
 }
 
 fn begin(world: &mut World, deadline: Option<Duration>, ignore_system_jobs: bool) {
+    begin_on(world, 1, deadline, ignore_system_jobs);
+}
+
+fn begin_on(world: &mut World, node: u128, deadline: Option<Duration>, ignore_system_jobs: bool) {
     let started_at = world.now;
     let force_at = deadline.map_or(Timestamp::NEVER, |deadline| started_at + deadline);
     let spec = DrainSpec { deadline, ignore_system_jobs };
     world.apply(Command::SetNodeDrain {
-        id: NodeId::from_bits(1),
+        id: NodeId::from_bits(node),
         drain: Some(DrainState { spec, started_at, force_at }),
         mark_eligible: false,
         evals: Vec::new(),
@@ -167,4 +172,56 @@ fn an_empty_node_is_done_at_once() {
     world.add_node(testing::node(1));
     begin(&mut world, None, false);
     check(&mut world, "done");
+}
+
+proptest! {
+    /// However the moves of two drains end, enough instances serve, and in the end both are done.
+    #[test]
+    fn a_group_never_falls_below_what_it_promised(
+        count in 1_u32..6,
+        parallel in 1_u32..4,
+        homes in prop::collection::vec(1_u128..3, 6),
+        order in prop::collection::vec(any::<prop::sample::Index>(), 40),
+    ) {
+        let mut world = World::new();
+        for number in 1..=3 {
+            world.add_node(testing::node(number));
+        }
+        let mut job = testing::job("web", JobKind::Service, count);
+        job.groups[0].migrate = Some(Migrate { max_parallel: parallel, ..Migrate::default() });
+        world.register(&job);
+        for (number, home) in (1..=u128::from(count)).zip(homes) {
+            world.place("web", &[(number, home)], None);
+            world.report(number, ClientStatus::Running, None);
+        }
+        for number in [1, 2] {
+            begin_on(&mut world, number, Some(HOUR), false);
+        }
+        let mut moving: Vec<u128> = Vec::new();
+        for choice in order {
+            for command in world.draw(decide_all) {
+                if let Command::SetTransitions { transitions, .. } = &command {
+                    moving.extend(transitions.keys().map(|id| id.bits()));
+                }
+                world.apply(command);
+            }
+            let serving = world
+                .state
+                .allocs()
+                .filter(|alloc| is_untold(alloc) && serves(&world.state, alloc))
+                .count();
+            prop_assert!(serving + parallel as usize >= count as usize);
+            if !moving.is_empty() {
+                let ended = moving.swap_remove(choice.index(moving.len()));
+                world.report(ended, ClientStatus::Complete, None);
+                world.place("web", &[(ended + 100, 3)], None);
+                world.report(ended + 100, ClientStatus::Running, None);
+            }
+        }
+        prop_assert!(!is_under_way(&world.state));
+    }
+}
+
+fn decide_all(state: &State, now: Timestamp, ids: &mut dyn FnMut() -> u128) -> Vec<Command> {
+    decide(state, now, ids)
 }
