@@ -93,6 +93,22 @@ fn a_stop_makes_room_when_the_agent_says_so_or_the_node_is_lost() {
 }
 
 #[test]
+fn the_cluster_declares_only_that_an_allocation_is_over_or_out_of_reach() {
+    check(
+        "node n1 -> done
+         job web -> version 0 at 2
+         plan e1 web place=a1,n1 -> applied
+         report a1 running -> done
+         plan e2 web stop=a1,pending -> applied
+         ? alloc a1 -> stop running (task runs) of version 0 by e2 @3/5/5
+         plan e3 web stop=a1,unknown -> applied
+         plan e4 web stop=a1,lost -> applied
+         plan e5 web stop=a1,complete -> applied
+         ? alloc a1 -> stop lost (task runs) of version 0 by e5 @3/8/8",
+    );
+}
+
+#[test]
 fn an_update_in_place_keeps_what_was_observed() {
     check(
         "node n1 cpu=150 -> done
@@ -107,6 +123,17 @@ fn an_update_in_place_keeps_what_was_observed() {
          plan e3 web place=a1,n1,cpu:150 -> applied
          node n1 cpu=10 -> done
          plan e4 web place=a1,n1,cpu:150 -> applied",
+    );
+}
+
+#[test]
+fn updates_that_grow_do_not_take_the_room_of_those_that_stay() {
+    check(
+        "node n1 cpu=200 -> done
+         job web -> version 0 at 2
+         plan e1 web place=a1,n1 place=a2,n1 -> applied
+         plan e2 web place=a1,n1,cpu:101 place=a2,n1,cpu:100 -> n1 refused: cpu
+         plan e2 web place=a1,n1,cpu:101 place=a2,n1,cpu:99 -> applied",
     );
 }
 

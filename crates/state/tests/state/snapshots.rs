@@ -67,6 +67,7 @@ fn allocations_of_a_version_share_its_job_before_and_after() {
         let kept = state.job_version(&samples::job_key("web"), 0).unwrap();
         assert_eq!(state.allocs().count(), usize::try_from(MANY).unwrap());
         assert!(state.allocs().all(|alloc| Arc::ptr_eq(&alloc.job, kept)));
+        assert!(state.evals().all(|eval| Arc::ptr_eq(&eval.job.id, &kept.key.id)));
     }
     let node_bytes = 2500;
     let limit = 3 * 12_000 + usize::try_from(MANY).unwrap() * (500 + node_bytes);

@@ -20,9 +20,18 @@ use proptest::sample::select;
 
 use crate::samples::{self, GROUP};
 
-/// A log: requests in the order in which they are applied.
+/// A log: requests in the order in which they are applied. It begins with nodes, as little happens
+/// without.
 pub(crate) fn log() -> impl Strategy<Value = Vec<Request>> {
-    vec(request(), 1..60)
+    vec(request(), 1..60).prop_map(|requests| {
+        let nodes = (1..4).map(|number| {
+            let mut node = samples::node(number);
+            node.capacity.cpu_mhz = 300;
+            let command = Command::RegisterNode { node: Box::new(node), evals: Vec::new() };
+            Request { at: Timestamp(1), command }
+        });
+        nodes.chain(requests).collect()
+    })
 }
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
@@ -151,9 +160,12 @@ fn job() -> impl Strategy<Value = Job> {
 
 fn plan() -> impl Strategy<Value = Plan> {
     let deployment = option::weighted(0.3, (1_u128..4, job(), 0_u32..2));
+    // Evaluations of plans are seldom met again: a plan whose evaluation is over is refused.
+    let eval = (eval(), 1_u128..40)
+        .prop_map(|(eval, number)| Evaluation { id: EvalId::from_bits(number), ..eval });
     (
-        eval(),
-        any::<bool>(),
+        eval,
+        prop::bool::weighted(0.2),
         vec(placement(), 0..5),
         vec(stop(), 0..3),
         proptest::collection::btree_map(alloc_id(), eval_id(), 0..2),

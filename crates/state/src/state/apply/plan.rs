@@ -84,7 +84,7 @@ impl Step<'_> {
             desired_description: stop.description.clone(),
             ..Allocation::clone(&known)
         };
-        if let Some(status) = stop.client_status.filter(|_| !known.is_client_terminal()) {
+        if let Some(status) = stop.client_status.filter(|status| may_declare(&known, *status)) {
             stopped.client_status = status;
             stopped.client_description.clone_from(&stop.description);
         }
@@ -154,7 +154,10 @@ impl Step<'_> {
         let (updates, new): (Vec<&Allocation>, Vec<&Allocation>) =
             planned.iter().partition(|planned| self.state.allocs.contains_key(&planned.id));
         let mut usage = self.usage_without(plan, node, &updates);
-        for update in updates {
+        // Those that stay as they are come first: what the others get is what these leave.
+        let (same, other): (Vec<&Allocation>, Vec<&Allocation>) =
+            updates.into_iter().partition(|update| self.takes_the_same(update));
+        for update in same.into_iter().chain(other) {
             self.check_update(&mut usage, node, update)?;
         }
         if !new.is_empty() && !node.takes_work() {
@@ -183,6 +186,13 @@ impl Step<'_> {
         usage
     }
 
+    /// Whether an update in place asks for exactly what the allocation has.
+    fn takes_the_same(&self, update: &Allocation) -> bool {
+        let known = self.state.allocs.get(&update.id);
+        known
+            .is_some_and(|known| known.resources == update.resources && known.ports == update.ports)
+    }
+
     /// Checks an update in place. One that takes no more than before is never refused for room: it
     /// would not be better off as it was.
     fn check_update(
@@ -195,13 +205,18 @@ impl Step<'_> {
         if known.node_id != node.id || known.job_key() != update.job_key() {
             return Err(format!("allocation \"{}\" is another one", update.id));
         }
-        let takes_the_same = known.resources == update.resources && known.ports == update.ports;
-        if known.occupies_node() && !takes_the_same {
+        if known.occupies_node() && !self.takes_the_same(update) {
             usage.check(node, update).map_err(|misfit| misfit.to_string())?;
         }
         occupy(usage, update, known.client_status);
         Ok(())
     }
+}
+
+/// Whether the cluster may say this of an allocation in place of its agent: that it is over, or out
+/// of reach, as long as the agent has not said that it is over.
+fn may_declare(known: &Allocation, status: ClientStatus) -> bool {
+    !known.is_client_terminal() && (status.is_terminal() || status == ClientStatus::Unknown)
 }
 
 /// Adds an allocation with the status that it will have, whatever the plan says of it.
