@@ -23,7 +23,7 @@ use crate::samples::{self, GROUP};
 /// A log: requests in the order in which they are applied. It begins with nodes, as little happens
 /// without.
 pub(crate) fn log() -> impl Strategy<Value = Vec<Request>> {
-    vec(request(), 1..60).prop_map(|requests| {
+    vec(request(), 1..40).prop_map(|requests| {
         let nodes = (1..4).map(|number| {
             let mut node = samples::node(number);
             node.capacity.cpu_mhz = 300;
