@@ -8,7 +8,7 @@
 //! - **Nothing is placed before it was verified.** A file is fetched beside its place, checked, and
 //!   then moved or unpacked.
 //! - **Nothing leaves the allocation.** Neither a destination, nor a name in an archive, nor a link
-//!   on the way leads out of it; see [`unpack`].
+//!   on the way leads out of it; see `unpack`.
 //! - **Everything has a limit**: bytes fetched, bytes and files unpacked, and the time between two
 //!   pieces of an answer.
 //!

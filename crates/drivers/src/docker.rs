@@ -16,9 +16,11 @@
 
 mod auth;
 mod create;
+mod engine;
 mod follower;
 mod images;
 mod options;
+mod plugin;
 mod session;
 
 use std::collections::BTreeMap;
@@ -29,19 +31,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bollard::ClientVersion;
 use bollard::errors::Error as EngineError;
-use bollard::models::ContainerState;
-use bollard::query_parameters::{
-    CreateContainerOptions, KillContainerOptions, RemoveContainerOptions, StatsOptions,
-    WaitContainerOptions,
-};
+use bollard::query_parameters::{CreateContainerOptions, StatsOptions, WaitContainerOptions};
 use cos_model::{DriverState, Value};
 use cos_platform::Tasks;
 use futures_util::StreamExt;
 use tokio::sync::Mutex;
 
+use self::engine::{
+    ignore_not_found, is_not_found, kill_container, remove_container, start_failed, state_of,
+    status_of, stop_signal, task_failed,
+};
 use self::follower::Followers;
 use self::images::Images;
-use self::options::{PluginOptions, TaskOptions};
+use self::options::TaskOptions;
+use self::plugin::PluginOptions;
 use crate::driver::{
     ConfigError, ContainerReference, Driver, ExecRequest, ExitResult, Isolation, Reference,
     StartError, TaskConfig, TaskError, TaskHandle, TaskStats,
@@ -53,13 +56,10 @@ use crate::signal;
 /// The driver's name.
 pub(crate) const NAME: &str = "docker";
 
-/// Where an engine listens if the operator says nothing.
-const DEFAULT_ENDPOINT: &str = "unix:///var/run/docker.sock";
-
 /// What a fingerprint says if no engine answers.
 const NO_ENGINE: &str = "Failed to connect to docker daemon";
 
-/// The oldest interface that is spoken: that of Docker 1.13.
+/// The newest interface that is spoken; an engine that knows only an older one is spoken to in that.
 const API_VERSION_MAX: ClientVersion = ClientVersion { major_version: 1, minor_version: 47 };
 
 /// Version of the handles made here.
@@ -429,74 +429,5 @@ fn reference(handle: &TaskHandle) -> Result<&ContainerReference, TaskError> {
             Ok(reference)
         }
         _ => Err(TaskError::ForeignHandle { task_id: handle.task_id.clone(), driver: NAME }),
-    }
-}
-
-fn status_of(error: &EngineError) -> Option<u16> {
-    match error {
-        EngineError::DockerResponseServerError { status_code, .. } => Some(*status_code),
-        _ => None,
-    }
-}
-
-fn is_not_found(error: &EngineError) -> bool {
-    status_of(error) == Some(404)
-}
-
-fn ignore_not_found(error: TaskError) -> Result<(), TaskError> {
-    if matches!(error, TaskError::NotFound(_)) { Ok(()) } else { Err(error) }
-}
-
-/// What the engine says without the frame that the client library puts around it.
-fn message_of(error: &EngineError) -> String {
-    match error {
-        EngineError::DockerResponseServerError { message, .. } => message.clone(),
-        other => other.to_string(),
-    }
-}
-
-fn start_failed(error: &EngineError) -> StartError {
-    StartError::Failed(message_of(error))
-}
-
-fn task_failed(error: &EngineError) -> TaskError {
-    match status_of(error) {
-        Some(404) => TaskError::NotFound(message_of(error)),
-        Some(409) => TaskError::NotRunning,
-        _ => TaskError::Failed(message_of(error)),
-    }
-}
-
-async fn state_of(engine: &bollard::Docker, id: &str) -> Result<ContainerState, EngineError> {
-    Ok(engine.inspect_container(id, None).await?.state.unwrap_or_default())
-}
-
-/// The signal with which the image wants to be ended.
-async fn stop_signal(engine: &bollard::Docker, container: &str) -> String {
-    let found = engine.inspect_container(container, None).await.ok();
-    let wanted = found.and_then(|found| found.config?.stop_signal);
-    wanted.filter(|signal| !signal.is_empty()).unwrap_or_else(|| "SIGTERM".to_owned())
-}
-
-/// Sends a signal. False means that the container does not run.
-async fn kill_container(
-    engine: &bollard::Docker,
-    container: &str,
-    signal: &str,
-) -> Result<bool, TaskError> {
-    let options = KillContainerOptions { signal: signal.to_owned() };
-    match engine.kill_container(container, Some(options)).await {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(status_of(&error), Some(404 | 409)) => Ok(false),
-        Err(error) => Err(task_failed(&error)),
-    }
-}
-
-/// Removes a container and its anonymous volumes, killing it if it runs.
-async fn remove_container(engine: &bollard::Docker, id: &str) -> Result<(), EngineError> {
-    let options = RemoveContainerOptions { v: true, force: true, link: false };
-    match engine.remove_container(id, Some(options)).await {
-        Err(error) if !is_not_found(&error) => Err(error),
-        _ => Ok(()),
     }
 }

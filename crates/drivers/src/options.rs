@@ -232,6 +232,13 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_duration_panics(text in "[0-9.hmsnuµ -]{0,24}") {
+            let _ = duration(&text);
+        }
+    }
+
     #[test]
     fn durations_are_read_as_job_files_write_them() {
         for (text, want) in [

@@ -3,12 +3,15 @@
 //! The image is made here of the host's own shell and tools, so nothing is pulled.
 
 mod common;
+#[path = "common/registry.rs"]
+mod registry;
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bollard::models::{ContainerInspectResponse, CreateImageInfo};
@@ -19,9 +22,11 @@ use cos_drivers::driver::Reference;
 use cos_drivers::{
     Driver, ExecInput, ExecOutput, ExecRequest, Limits, Mount, StartError, TaskError, TaskHandle,
 };
-use cos_model::{AllocatedPort, Value};
+use cos_model::{AllocId, AllocatedPort, Value};
 use futures_util::StreamExt;
 use tokio::sync::OnceCell;
+
+use registry::Registry;
 
 const LONG: Duration = Duration::from_secs(20);
 
@@ -50,8 +55,12 @@ fn engine() -> bollard::Docker {
     bollard::Docker::connect_with_unix_defaults().expect("the engine's socket is there")
 }
 
+/// An earlier run's image is as good and is left for the next.
 async fn make_image() {
     let engine = engine().negotiate_version().await.expect("the engine answers");
+    if engine.inspect_image(IMAGE).await.is_ok() {
+        return;
+    }
     let options = CreateImageOptions {
         from_src: Some("-".to_owned()),
         repo: Some("cos-driver-test".to_owned()),
@@ -282,6 +291,34 @@ async fn an_image_that_is_nowhere_is_a_failed_pull() {
     let error = driver.start(&ground.task).await.expect_err("there is no such image");
     assert!(matches!(&error, StartError::Pull { image, .. } if image == "127.0.0.1:1/no/such:1"));
     assert!(error.is_recoverable());
+}
+
+#[tokio::test]
+async fn an_image_is_pulled_with_credentials_used_and_removed_after_its_delay() {
+    let gc = Value::Map(options(&[("image_delay", text("50ms"))]));
+    let Some(driver) = docker(&[("gc", gc)]).await else { return };
+    let registry = Registry::serve(&root_file_system(), "me", "secret").await;
+    let image = format!("{}/test/image:1", registry.address);
+    let mut ground = ground("echo pulled", &[("image", text(&image))]);
+    let error = driver.start(&ground.task).await.expect_err("nobody logged in");
+    assert!(matches!(error, StartError::Pull { .. }), "{error}");
+    let auth = options(&[("username", text("me")), ("password", text("secret"))]);
+    ground.task.config.insert("auth".to_owned(), Value::List(vec![Value::Map(auth)]));
+    let first = driver.start(&ground.task).await.expect("the image is pulled");
+    assert!(driver.wait(&first).await.is_ok());
+    let pulls = registry.pulls.load(Ordering::Relaxed);
+    ground.task.alloc_id = AllocId::from_bits(ground.task.alloc_id.bits() ^ 1);
+    ground.task.dirs.state.push("second");
+    assert!(run(&driver, &ground).await.is_success());
+    assert_eq!(registry.pulls.load(Ordering::Relaxed), pulls, "a tagged image is pulled once");
+    let engine = engine().negotiate_version().await.expect("the engine answers");
+    driver.destroy(&first).await.expect("nothing is left");
+    let gone = async {
+        while engine.inspect_image(&image).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, gone).await.is_ok(), "the unused image is removed");
 }
 
 #[tokio::test]

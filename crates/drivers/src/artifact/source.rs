@@ -311,6 +311,21 @@ mod tests {
         }
     }
 
+    proptest::proptest! {
+        #[test]
+        fn no_source_panics_or_names_a_path_as_its_file(
+            text in "(http://h/|file:///|git::|/|)[a-z./?&=:#%@ -]{0,40}",
+            archive in "[a-z.]{0,8}",
+            name in ".{0,8}",
+        ) {
+            let options = [("archive", archive.as_str()), ("filename", name.as_str())];
+            if let Ok(found) = Source::parse(&artifact(&text, &options)) {
+                assert!(!found.file_name.contains('/') && found.file_name != "..");
+            }
+            assert!(redact(&text).len() <= text.len());
+        }
+    }
+
     #[test]
     fn messages_do_not_tell_secrets() {
         for (source, want) in [

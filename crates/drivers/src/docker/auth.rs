@@ -13,7 +13,8 @@ use serde::Deserialize;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
 
-use super::options::{Credentials, PluginOptions, TaskOptions};
+use super::options::{Credentials, TaskOptions};
+use super::plugin::PluginOptions;
 
 /// The registry of images that name none.
 const HUB: &str = "docker.io";
@@ -137,9 +138,12 @@ fn from_entry(auth: &ClientAuth, registry: &str) -> Result<DockerCredentials, St
 
 /// Asks `docker-credential-<helper>`, which reads the registry and writes JSON.
 async fn ask_helper(helper: &str, registry: &str) -> Result<Option<DockerCredentials>, String> {
-    let program = format!("docker-credential-{helper}");
+    ask_program(&format!("docker-credential-{helper}"), registry).await
+}
+
+async fn ask_program(program: &str, registry: &str) -> Result<Option<DockerCredentials>, String> {
     let failed = |error: &dyn std::fmt::Display| format!("credential helper {program}: {error}");
-    let mut child = Command::new(&program)
+    let mut child = Command::new(program)
         .arg("get")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -189,6 +193,36 @@ mod tests {
         ] {
             assert_eq!(registry_of(image), want, "{image}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_helper_is_asked_for_the_registry() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let path = dir.path().join("helper");
+        let ask = async |answer: &str, registry: &str| {
+            // Written by another process, so that no descriptor of ours keeps the script busy.
+            let script = format!("#!/bin/sh\nread name\ntest \"$1\" = get\n{answer}\n");
+            let written = Command::new("sh")
+                .args(["-c", "printf %s \"$1\" > \"$0\" && chmod 755 \"$0\""])
+                .arg(&path)
+                .arg(script)
+                .status();
+            assert!(written.await.expect("sh runs").success());
+            ask_program(&path.to_string_lossy(), registry).await
+        };
+        let answer =
+            r#"echo "{\"ServerURL\":\"x\",\"Username\":\"AWS\",\"Secret\":\"for $name\"}""#;
+        let found = ask(answer, "1.dkr.ecr.eu.amazonaws.com").await.expect("it answers");
+        let found = found.expect("it has credentials");
+        assert_eq!(found.username.as_deref(), Some("AWS"));
+        assert_eq!(found.password.as_deref(), Some("for 1.dkr.ecr.eu.amazonaws.com"));
+        let token = r#"echo '{"ServerURL":"x","Username":"<token>","Secret":"t"}'"#;
+        let found = ask(token, HUB).await.expect("it answers").expect("it has credentials");
+        assert_eq!((found.username, found.identitytoken.as_deref()), (None, Some("t")));
+        let none = "echo credentials not found in native keychain; exit 1";
+        assert_eq!(ask(none, HUB).await.map(|found| found.is_none()), Ok(true));
+        let error = ask("echo broken; exit 1", HUB).await.expect_err("it failed");
+        assert!(error.ends_with("helper: broken"), "{error}");
     }
 
     #[tokio::test]

@@ -15,7 +15,8 @@ use bollard::models::{
     RestartPolicyNameEnum,
 };
 
-use super::options::{Logging, PluginOptions, TaskMount, TaskOptions};
+use super::options::{Logging, TaskMount, TaskOptions};
+use super::plugin::PluginOptions;
 use crate::capability;
 use crate::driver::{StartError, TaskConfig};
 use crate::options::matches_pattern;

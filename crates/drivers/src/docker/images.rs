@@ -135,7 +135,7 @@ fn tag_of(name: &str) -> Option<&str> {
 async fn inspect(docker: &Docker, name: &str) -> Result<Option<String>, String> {
     match docker.inspect_image(name).await {
         Ok(found) => Ok(found.id),
-        Err(error) if super::is_not_found(&error) => Ok(None),
+        Err(error) if super::engine::is_not_found(&error) => Ok(None),
         Err(error) => Err(error.to_string()),
     }
 }
