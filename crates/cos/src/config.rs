@@ -136,11 +136,7 @@ impl Settings {
     pub(crate) fn read_text(&mut self, text: &str, file_name: &str) -> Result<(), ConfigError> {
         let body = hcl::parse(text, file_name).map_err(ConfigError::Wrong)?;
         let problems = read::settings(self, &body);
-        if problems.is_empty() {
-            Ok(())
-        } else {
-            Err(ConfigError::Wrong(Diagnostics(problems)))
-        }
+        if problems.is_empty() { Ok(()) } else { Err(ConfigError::Wrong(Diagnostics(problems))) }
     }
 
     /// Whether this agent is a server.

@@ -50,6 +50,7 @@ pub enum StartError {
 #[derive(Clone, Debug)]
 pub struct Ingress {
     table: Arc<ArcSwap<Table>>,
+    workers: Workers,
     proxy_addresses: Vec<SocketAddr>,
     ui_addresses: Vec<SocketAddr>,
 }
@@ -73,6 +74,7 @@ impl Ingress {
             .map_err(StartError::Worker)?;
         let ingress = Self {
             table: Arc::clone(&table),
+            workers: workers.clone(),
             proxy_addresses: local_addresses(&proxies),
             ui_addresses: local_addresses(&uis),
         };
@@ -89,6 +91,16 @@ impl Ingress {
         let following = follow(catalog, config.datacenter, table, streams, tasks.clone());
         tasks.spawn("ingress-table", Fate::Vital, following);
         Ok(ingress)
+    }
+
+    /// Takes connections on one more address.
+    pub async fn listen_also(&self, address: SocketAddr, tasks: &Tasks) -> Result<(), StartError> {
+        let listener = TcpListener::bind(address)
+            .await
+            .map_err(|source| StartError::Listen { address, source })?;
+        let accepting = accept(listener, self.workers.clone(), tasks.clone());
+        tasks.spawn("ingress-accept", Fate::Ends, accepting);
+        Ok(())
     }
 
     /// The table as requests see it now.

@@ -34,6 +34,8 @@ use crate::{deployments, drain};
 mod errands;
 mod worker;
 
+pub use worker::problem;
+
 use worker::Verdict;
 
 /// How many reports of workers and errands may wait.

@@ -47,4 +47,5 @@ mod transport;
 mod wire;
 
 pub use config::{Advertise, Bind, Config, Timing};
+pub use leader::problem;
 pub use server::{Server, StartError};

@@ -101,9 +101,11 @@ fn endpoint(
 }
 
 fn parse_ip(text: &str, name: &str) -> Result<IpAddr, ConfigError> {
-    text.trim().trim_matches(['[', ']']).parse().ok().ok_or_else(|| {
-        ConfigError::Invalid(format!("`{text}` for {name} is no IP address"))
-    })
+    text.trim()
+        .trim_matches(['[', ']'])
+        .parse()
+        .ok()
+        .ok_or_else(|| ConfigError::Invalid(format!("`{text}` for {name} is no IP address")))
 }
 
 /// An address with or without a port.

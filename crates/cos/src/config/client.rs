@@ -85,14 +85,11 @@ pub(super) fn read(
     fields.labelled("host_volume", |name, volume| {
         let path = volume.string("path");
         let read_only = volume.boolean("read_only").unwrap_or(false);
-        match path {
-            Some(path) => {
-                settings.host_volumes.insert(name.to_owned(), (PathBuf::from(path), read_only));
-            }
-            None => {
-                let span = volume.body().span;
-                volume.report(span, format!("host volume `{name}` has no path"), "path = \"/…\"");
-            }
+        if let Some(path) = path {
+            settings.host_volumes.insert(name.to_owned(), (PathBuf::from(path), read_only));
+        } else {
+            let span = volume.body().span;
+            volume.report(span, format!("host volume `{name}` has no path"), "path = \"/…\"");
         }
     });
     set(&mut settings.min_dynamic_port, port(fields, "min_dynamic_port"));

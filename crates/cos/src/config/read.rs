@@ -105,9 +105,7 @@ fn external(settings: &mut Settings, fields: &mut Fields<'_>) {
         let Some(entry) = fields.entry(block) else { continue };
         for body in entry.node.bodies() {
             let on = keys.iter().find(|key| {
-                body.get(key)
-                    .and_then(|entry| entry.node.as_scalar()?.to_bool())
-                    .unwrap_or(false)
+                body.get(key).and_then(|entry| entry.node.as_scalar()?.to_bool()).unwrap_or(false)
             });
             match on {
                 Some(key) => unsafe_to_ignore.push((entry.key_span, block, *key)),

@@ -124,7 +124,7 @@ fn words(panic: &(dyn std::any::Any + Send)) -> &str {
 }
 
 /// Gathers all that the scheduler may look at.
-fn problem(state: &State, eval: Arc<Evaluation>, now: Timestamp) -> Problem {
+pub fn problem(state: &State, eval: Arc<Evaluation>, now: Timestamp) -> Problem {
     let mut node_allocs: BTreeMap<NodeId, Vec<Arc<Allocation>>> = BTreeMap::new();
     for alloc in state.allocs().filter(|alloc| alloc.occupies_node()) {
         node_allocs.entry(alloc.node_id).or_default().push(Arc::clone(alloc));

@@ -1,0 +1,307 @@
+//! `cos agent`: from configuration to a running agent, and to its end.
+//!
+//! The order is visible here: settings, sockets, server, client, discovery, listeners, wait, drain.
+//! Everything that can fail for a reason that a user can mend fails before anything is served.
+
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use cos_agent::AgentHandle;
+use cos_http::{Api, Forwarder, Metrics};
+use cos_model::catalog::Catalog;
+use cos_platform::{Clock, SystemClock, Tasks};
+use cos_server::Server;
+use cos_state::ControlPlane;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tracing::level_filters::LevelFilter;
+
+use crate::adapters::{Info, LocalAgent, Naming, Planning, ServerSink};
+use crate::bridge::{self, Bridge};
+use crate::config::{Endpoint, Endpoints, Flags, Settings};
+use crate::error::{chain, fail};
+use crate::runtime;
+
+mod client;
+mod server;
+
+/// How long the end may take before it is cut short.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long a development agent may take to end its tasks.
+const TASKS_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Runs the command.
+pub(crate) fn main(arguments: &[String]) -> ExitCode {
+    let flags = match Flags::parse(arguments) {
+        Ok(flags) => flags,
+        Err(error) => return fail(&chain(&error)),
+    };
+    if flags.help {
+        print_usage();
+        return ExitCode::SUCCESS;
+    }
+    let settings = match Settings::load(&flags) {
+        Ok(settings) => settings,
+        Err(error) => return fail(&chain(&error)),
+    };
+    match runtime::block_on(run(settings)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => fail(&format!("{error:#}")),
+        Err(error) => fail(&format!("cannot start: {error}")),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "help goes to the user")]
+fn print_usage() {
+    println!("{}", Flags::usage().trim_end());
+}
+
+async fn run(settings: Settings) -> anyhow::Result<()> {
+    let hub = cos_platform::logging::LogHub::new(level(&settings));
+    hub.install()?;
+    let mut signals = cos_platform::shutdown::Signals::listen()?;
+    let scratch = Scratch::for_settings(&settings)?;
+    let settings = Arc::new(Settings { data_dir: Some(scratch.dir.clone()), ..settings });
+    for warning in &settings.warnings {
+        tracing::warn!("configuration: {warning}");
+    }
+    let tasks = Tasks::new();
+    let app = match App::start(&settings, hub, &tasks).await {
+        Ok(app) => app,
+        Err(error) => {
+            tasks.stop();
+            scratch.remove();
+            return Err(error);
+        }
+    };
+    tracing::info!(
+        name = app.name,
+        server = app.server.is_some(),
+        client = app.agent.is_some(),
+        http = %app.endpoints.http.bind,
+        "agent started"
+    );
+    let stopping = tasks.stopping();
+    let failed = tokio::select! {
+        // Whichever comes first ends the wait; the other has nothing to lose.
+        name = signals.next() => { tracing::info!(signal = name, "stopping"); false }
+        () = stopping.cancelled() => true,
+    };
+    app.drain(settings.dev, &tasks).await;
+    scratch.remove();
+    if failed {
+        anyhow::bail!("a vital part of the agent ended; the log says which");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn level(settings: &Settings) -> LevelFilter {
+    let name = settings.log_level.as_deref().unwrap_or("info");
+    LevelFilter::from_str(&name.to_lowercase()).unwrap_or(LevelFilter::INFO)
+}
+
+/// The directory for state: as configured, or for development one that is removed at the end.
+struct Scratch {
+    dir: std::path::PathBuf,
+    is_temporary: bool,
+}
+
+impl Scratch {
+    fn for_settings(settings: &Settings) -> anyhow::Result<Self> {
+        let is_temporary = settings.data_dir.is_none();
+        let dir = settings.data_dir.clone().unwrap_or_else(|| {
+            let unique = cos_platform::entropy::draw() >> 96;
+            std::env::temp_dir().join(format!("cos-dev-{unique:08x}"))
+        });
+        std::fs::create_dir_all(&dir)
+            .map_err(|error| anyhow::anyhow!("cannot make data_dir {}: {error}", dir.display()))?;
+        Ok(Self { dir, is_temporary })
+    }
+
+    fn remove(&self) {
+        if self.is_temporary
+            && let Err(error) = std::fs::remove_dir_all(&self.dir)
+        {
+            tracing::warn!(dir = %self.dir.display(), %error, "cannot remove");
+        }
+    }
+}
+
+/// A running agent.
+struct App {
+    name: String,
+    endpoints: Endpoints,
+    server: Option<Server>,
+    agent: Option<AgentHandle>,
+}
+
+/// What the parts of an agent share while it is put together.
+struct Parts<'a> {
+    settings: &'a Settings,
+    endpoints: &'a Endpoints,
+    name: &'a str,
+    clock: &'a Arc<dyn Clock>,
+    tasks: &'a Tasks,
+}
+
+impl App {
+    async fn start(
+        settings: &Arc<Settings>,
+        hub: cos_platform::logging::LogHub,
+        tasks: &Tasks,
+    ) -> anyhow::Result<Self> {
+        let name = settings.name.clone().unwrap_or_else(host_name);
+        let endpoints = settings.endpoints(machine_address())?;
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+        let parts = Parts { settings, endpoints: &endpoints, name: &name, clock: &clock, tasks };
+        // Sockets first: a busy port is told before anything else happens.
+        let http = bind("HTTP", endpoints.http).await?;
+        let consul = match endpoints.consul_http {
+            Some(endpoint) => Some(bind("Consul HTTP", endpoint).await?),
+            None => None,
+        };
+        let server = server::start(&parts).await?;
+        let agent = client::start(&parts).await?;
+        let catalog = match (&server, &agent) {
+            (Some(server), _) => server.catalog(),
+            (None, Some(agent)) => agent.catalog(),
+            (None, None) => unreachable!("the settings were checked to have a role"),
+        };
+        start_dns(&parts, &catalog).await?;
+        let ingress = start_ingress(&parts, &catalog).await?;
+        let info = Arc::new(Info::new(
+            Arc::clone(settings),
+            name.clone(),
+            endpoints.clone(),
+            server.clone(),
+            agent.clone(),
+            hub,
+        ));
+        let control = server.clone().map(|server| Arc::new(server) as Arc<dyn ControlPlane>);
+        let api = Api {
+            control,
+            local: agent.clone().map(|agent| Arc::new(LocalAgent::new(agent)) as _),
+            agent: info,
+            forwarder: Forwarder::new(tasks.clone()),
+            metrics: Metrics::install()?,
+            tasks: tasks.clone(),
+        };
+        let router = cos_http::router(api.clone()).merge(cos_compat_nomad::router(
+            api.clone(),
+            Arc::new(Planning::new(Arc::clone(&clock))),
+        ));
+        cos_http::listener::serve(http, router, tasks);
+        let discovery =
+            Naming::new(&parts_of_naming(&parts, server.clone(), agent.clone()), catalog);
+        let consul_routes = cos_compat_consul::router(cos_compat_consul::Consul {
+            api,
+            discovery: Arc::new(discovery),
+        });
+        let mut served = Vec::new();
+        if let Some(listener) = consul {
+            served.push(listener.local_addr()?);
+            cos_http::listener::serve(listener, consul_routes.clone(), tasks);
+        }
+        served.extend(ingress.iter().flat_map(|ingress| ingress.proxy_addresses().to_vec()));
+        bridge::follow(
+            Bridge {
+                consul: endpoints.consul_http.map(|e| (e.bind.port(), consul_routes)),
+                ingress: endpoints.ingress.map(|e| e.bind.port()).zip(ingress),
+                served,
+            },
+            tasks,
+        );
+        Ok(Self { name, endpoints, server, agent })
+    }
+
+    /// Ends in order: tasks if this is a development agent, then consensus, then everything.
+    async fn drain(&self, dev: bool, tasks: &Tasks) {
+        if dev && let Some(agent) = &self.agent {
+            drop(tokio::time::timeout(TASKS_TIMEOUT, agent.stop_tasks()).await);
+        }
+        if let Some(server) = &self.server {
+            drop(tokio::time::timeout(DRAIN_TIMEOUT, server.shutdown()).await);
+        }
+        tasks.stop();
+        if tokio::time::timeout(DRAIN_TIMEOUT, tasks.ended()).await.is_err() {
+            tracing::warn!("some work did not end in time and is cut short");
+        }
+    }
+}
+
+fn parts_of_naming(
+    parts: &Parts<'_>,
+    server: Option<Server>,
+    agent: Option<AgentHandle>,
+) -> crate::adapters::NamingParts {
+    crate::adapters::NamingParts {
+        name: parts.name.into(),
+        clock: Arc::clone(parts.clock),
+        tasks: parts.tasks.clone(),
+        scripts: parts.settings.enable_script_checks,
+        sink: server.map(ServerSink::new),
+        agent,
+    }
+}
+
+async fn start_dns(
+    parts: &Parts<'_>,
+    catalog: &watch::Receiver<Arc<Catalog>>,
+) -> anyhow::Result<()> {
+    let Some(endpoint) = parts.endpoints.dns else { return Ok(()) };
+    let config = cos_discovery::Config {
+        addresses: vec![endpoint.bind],
+        zone: cos_discovery::Zone {
+            domain: vec!["consul".to_owned()],
+            datacenter: parts.settings.region(),
+        },
+    };
+    cos_discovery::Dns::start(config, catalog.clone(), Arc::clone(parts.clock), parts.tasks)
+        .await?;
+    Ok(())
+}
+
+async fn start_ingress(
+    parts: &Parts<'_>,
+    catalog: &watch::Receiver<Arc<Catalog>>,
+) -> anyhow::Result<Option<cos_ingress::Ingress>> {
+    let Some(endpoint) = parts.endpoints.ingress else { return Ok(None) };
+    let config = cos_ingress::Config {
+        proxy_addresses: vec![endpoint.bind],
+        ui_addresses: parts.endpoints.ingress_ui.map(|ui| ui.bind).into_iter().collect(),
+        datacenter: parts.settings.datacenter(),
+        workers: crate::ingress::workers(),
+    };
+    let clock = Arc::clone(parts.clock);
+    let ingress = cos_ingress::Ingress::start(config, catalog.clone(), clock, parts.tasks).await?;
+    Ok(Some(ingress))
+}
+
+async fn bind(what: &str, endpoint: Endpoint) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(endpoint.bind)
+        .await
+        .map_err(|error| anyhow::anyhow!("cannot listen on {} ({what}): {error}", endpoint.bind))
+}
+
+/// The name of the machine, as the kernel knows it.
+fn host_name() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()
+        .map(|name| name.trim().to_owned())
+        .filter(|name| !name.is_empty())
+        .unwrap_or_else(|| "localhost".to_owned())
+}
+
+/// The address by which others would reach this machine: the one used towards the outside. No
+/// packet is sent.
+fn machine_address() -> Option<IpAddr> {
+    let socket = std::net::UdpSocket::bind(("0.0.0.0", 0)).ok()?;
+    // An address reserved for documentation; connecting a datagram socket only chooses a route.
+    socket.connect(SocketAddr::from(([192, 0, 2, 1], 9))).ok()?;
+    let address = socket.local_addr().ok()?.ip();
+    (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}

@@ -1,0 +1,103 @@
+//! The server part of an agent, from its settings.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use cos_model::version;
+use cos_server::{Advertise, Bind, Config, Server, Timing};
+
+use super::Parts;
+
+/// The default port of gossip, for join addresses without one.
+const SERF_PORT: u16 = 4648;
+
+/// Starts the server if the agent is one.
+pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
+    let settings = parts.settings;
+    if !settings.is_server() {
+        return Ok(None);
+    }
+    let mut timing = Timing::default();
+    if let Some(grace) = settings.server.heartbeat_grace {
+        timing.heartbeats.silence = timing.heartbeat_every * 2 + grace;
+    }
+    if let Some(failover) = settings.server.failover_heartbeat_ttl {
+        timing.heartbeats.failover = failover;
+    }
+    if let Some(ttl) = settings.server.min_heartbeat_ttl {
+        timing.heartbeat_every = ttl / 2;
+        timing.heartbeats.silence = timing.heartbeats.silence.max(ttl * 2);
+    }
+    let endpoints = parts.endpoints;
+    let config = Config {
+        data_dir: settings.data_dir.clone().unwrap_or_default().join("server"),
+        name: parts.name.to_owned(),
+        region: settings.region(),
+        datacenter: settings.datacenter(),
+        bind: Bind { rpc: endpoints.rpc.bind, serf: endpoints.serf.bind },
+        advertise: Advertise {
+            rpc: endpoints.rpc.advertise,
+            serf: endpoints.serf.advertise,
+            http: endpoints.http.advertise.to_string(),
+            consul_http: endpoints
+                .consul_http
+                .map_or_else(String::new, |consul| consul.advertise.to_string()),
+        },
+        bootstrap_expect: settings
+            .server
+            .bootstrap_expect
+            .unwrap_or_else(|| u32::from(settings.dev)),
+        retry_join: settings.server.retry_join.iter().map(|join| with_port(join)).collect(),
+        retry_interval: settings
+            .server
+            .retry_interval
+            .unwrap_or(std::time::Duration::from_secs(30)),
+        workers: settings.server.num_schedulers.unwrap_or(0),
+        timing,
+        gc: thresholds(&settings.server.thresholds),
+        tags: BTreeMap::from([("build".to_owned(), version::NOMAD.to_owned())]),
+    };
+    Ok(Some(Server::start(config, Arc::clone(parts.clock), parts.tasks.clone()).await?))
+}
+
+/// Join addresses may leave out the port.
+fn with_port(address: &str) -> String {
+    let has_port = address.parse::<SocketAddr>().is_ok()
+        || address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
+    if has_port { address.to_owned() } else { format!("{address}:{SERF_PORT}") }
+}
+
+fn thresholds(given: &BTreeMap<&'static str, std::time::Duration>) -> cos_server::gc::Thresholds {
+    let mut thresholds = cos_server::gc::Thresholds::default();
+    for (name, age) in given {
+        match *name {
+            "node_gc_threshold" => thresholds.nodes = *age,
+            "job_gc_threshold" => thresholds.jobs = *age,
+            "eval_gc_threshold" => thresholds.evals = *age,
+            "batch_eval_gc_threshold" => thresholds.batch_evals = *age,
+            "deployment_gc_threshold" => thresholds.deployments = *age,
+            other => unreachable!("{other} is read and not used"),
+        }
+    }
+    thresholds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_address_without_a_port_gets_the_usual_one() {
+        for (given, expected) in [
+            ("10.0.0.1", "10.0.0.1:4648"),
+            ("10.0.0.1:5000", "10.0.0.1:5000"),
+            ("host", "host:4648"),
+            ("[::1]:5000", "[::1]:5000"),
+        ] {
+            assert_eq!(with_port(given), expected);
+        }
+    }
+}
