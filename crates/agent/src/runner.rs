@@ -374,7 +374,7 @@ impl Runner {
         self.telling = true;
         let (registry, messages, id) =
             (self.host.registry.clone(), self.messages.clone(), self.id());
-        self.spawn("catalog change", async move {
+        self.spawn_until_stop("catalog change", async move {
             let change = tokio::time::timeout(LEAVE_TIMEOUT, registry.set(id, wanted));
             if let Ok(Err(error)) = change.await {
                 tracing::debug!(alloc = %id, %error, "catalog not told, it will be repaired");

@@ -10,10 +10,8 @@ use tokio::net::TcpListener;
 use super::*;
 use crate::testing;
 
-type Streams = mpsc::Sender<(mpsc::Receiver<Bytes>, mpsc::Sender<Bytes>)>;
-
-/// Hands every stream to the test.
-struct Fake(Streams);
+/// Hands every stream to the test, which ends it by dropping the peer.
+struct Fake(mpsc::Sender<Peer>);
 
 #[async_trait]
 impl Service for Fake {
@@ -27,9 +25,12 @@ impl Service for Fake {
         inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,
     ) -> Result<(), RpcError> {
-        let closed = outbound.clone();
-        self.0.send((inbound, outbound)).await.map_err(|_| RpcError::Closed)?;
-        closed.closed().await;
+        let (alive, dropped) = oneshot::channel();
+        let peer = Peer { inbound, outbound, _alive: alive };
+        if self.0.send(peer).await.is_err() {
+            return Err(RpcError::Closed);
+        }
+        dropped.await.ok();
         Ok(())
     }
 }
@@ -37,6 +38,7 @@ impl Service for Fake {
 struct Peer {
     inbound: mpsc::Receiver<Bytes>,
     outbound: mpsc::Sender<Bytes>,
+    _alive: oneshot::Sender<()>,
 }
 
 impl Peer {
@@ -58,7 +60,7 @@ impl Peer {
 
 struct Server {
     address: String,
-    streams: mpsc::Receiver<(mpsc::Receiver<Bytes>, mpsc::Sender<Bytes>)>,
+    streams: mpsc::Receiver<Peer>,
 }
 
 impl Server {
@@ -75,8 +77,7 @@ impl Server {
 
     /// Accepts an agent and welcomes it.
     async fn accept(&mut self) -> Peer {
-        let (inbound, outbound) = self.streams.recv().await.unwrap();
-        let mut peer = Peer { inbound, outbound };
+        let mut peer = self.streams.recv().await.unwrap();
         assert!(matches!(peer.hear().await, ToServer::Hello { .. }));
         let heartbeat_every = Duration::from_secs(1);
         peer.say(ToAgent::Welcome { heartbeat_every, servers: Vec::new() }).await;
@@ -86,16 +87,17 @@ impl Server {
 
 fn start(servers: Vec<String>, tasks: &Tasks) -> (Link, mpsc::Receiver<Desired>) {
     let identity = Identity { node: testing::NODE, secret: NodeId::from_bits(2) };
-    let (_, node) = watch::channel(Arc::new(testing::node()));
-    let options = Options { servers, identity, node: keep(node), client: Client::new() };
+    let (sender, node) = watch::channel(Arc::new(testing::node()));
+    // The node may change as long as the link lives.
+    tasks.spawn("node", Fate::Ends, {
+        let stop = tasks.stopping();
+        async move {
+            stop.cancelled().await;
+            drop(sender);
+        }
+    });
+    let options = Options { servers, identity, node, client: Client::new() };
     Link::start(options, tasks)
-}
-
-/// A watch whose sender lives as long as the test.
-fn keep(node: watch::Receiver<Arc<Node>>) -> watch::Receiver<Arc<Node>> {
-    let (sender, receiver) = watch::channel(Arc::clone(&node.borrow()));
-    Box::leak(Box::new(sender));
-    receiver
 }
 
 fn update(number: u128, client_status: ClientStatus) -> AllocUpdate {

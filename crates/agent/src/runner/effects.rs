@@ -36,6 +36,22 @@ impl Runner {
         }
     }
 
+    /// Begins work that is given up when the agent stops: the next agent finds the task as it is.
+    pub(super) fn spawn_until_stop(
+        &self,
+        name: &'static str,
+        work: impl Future<Output = ()> + Send + 'static,
+    ) {
+        let stop = self.host.tasks.stopping();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                () = work => {}
+            }
+        });
+    }
+
+    /// Begins work that must not be left half done.
     pub(super) fn spawn(
         &self,
         name: &'static str,
@@ -63,7 +79,9 @@ impl Runner {
             Ok(prepared) => prepared,
             Err(why) => {
                 let message = failed(why, false);
-                self.spawn("refused start", async move { drop(messages.send(message).await) });
+                self.spawn_until_stop("refused start", async move {
+                    drop(messages.send(message).await)
+                });
                 return;
             }
         };
@@ -99,7 +117,7 @@ impl Runner {
     pub(super) fn await_exit(&self, task: &str, handle: &TaskHandle) {
         let Ok(driver) = self.driver(task) else { return };
         let (task, handle, messages) = (task.to_owned(), handle.clone(), self.messages.clone());
-        self.spawn("task exit", async move {
+        self.spawn_until_stop("task exit", async move {
             let exit = driver.wait(&handle).await.unwrap_or_else(|error| ExitResult {
                 exit_code: -1,
                 error: Some(error.to_string()),
@@ -120,7 +138,7 @@ impl Runner {
         for task in waiting {
             let (driver, handle) = (self.driver(&task), self.handles.get(&task).cloned());
             let messages = self.messages.clone();
-            self.spawn("task recovery", async move {
+            self.spawn_until_stop("task recovery", async move {
                 let found = match (driver, handle) {
                     (Ok(driver), Some(handle)) => {
                         driver.recover(&handle).await.map_err(|error| error.to_string())
@@ -162,7 +180,7 @@ impl Runner {
             return;
         };
         let (task, messages) = (task.to_owned(), self.messages.clone());
-        self.spawn("task stop", async move {
+        self.spawn_until_stop("task stop", async move {
             if let Err(error) = driver.stop(&handle, &signal, timeout).await {
                 tokio::time::sleep(STOP_RETRY).await;
                 let input = Input::StopFailed(error.to_string());
@@ -177,7 +195,7 @@ impl Runner {
             return;
         };
         let (task, messages, now) = (task.to_owned(), self.messages.clone(), self.now());
-        self.spawn("task signal", async move {
+        self.spawn_until_stop("task signal", async move {
             if let Err(error) = driver.signal(&handle, &signal).await {
                 let event: TaskEvent = words::hook_failed(now, &error.to_string());
                 drop(messages.send(Message::Task(task, Input::Note(event))).await);
