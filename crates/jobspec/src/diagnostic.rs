@@ -91,10 +91,15 @@ impl Source {
         self.text.get(span.start..span.end).unwrap_or("")
     }
 
+    /// The line of a byte offset. Unlike [`Source::position`] it does not read the line.
+    pub fn line_of(&self, offset: usize) -> usize {
+        self.line_starts.partition_point(|start| *start <= offset).max(1)
+    }
+
     /// Line and column of a byte offset; offsets past the end are the end.
     pub fn position(&self, offset: usize) -> Position {
         let offset = offset.min(self.text.len());
-        let line = self.line_starts.partition_point(|start| *start <= offset).max(1);
+        let line = self.line_of(offset);
         let start = self.line_starts[line - 1];
         let column = self.text.as_bytes()[start..offset]
             .iter()

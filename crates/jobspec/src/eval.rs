@@ -35,7 +35,29 @@ use crate::hcl::{Body, Entry, Node, NodeKind};
 use crate::limits::{MAX_ERRORS, MAX_EVALUATED_BYTES, MAX_EVALUATION_STEPS};
 
 /// A failed evaluation. Boxed, because it is rare and large.
-pub(crate) type Failure = Box<Diagnostic>;
+pub(crate) type Failure = Box<Fault>;
+
+/// What is wrong, before anybody wants to read it: `try` may throw away a million of these, so the
+/// source line is looked up later.
+#[derive(Debug)]
+pub(crate) struct Fault {
+    span: Span,
+    summary: String,
+    expected: String,
+}
+
+impl Fault {
+    /// Adds what was expected.
+    fn expected(mut self, expected: impl Into<String>) -> Self {
+        self.expected = expected.into();
+        self
+    }
+
+    /// Completes it with the source line.
+    fn in_source(self, source: &Source) -> Diagnostic {
+        source.error(self.span, self.summary).expected(self.expected)
+    }
+}
 
 /// Everything an expression may refer to, and what has been spent so far.
 pub(crate) struct World<'a> {
@@ -52,6 +74,12 @@ pub(crate) struct World<'a> {
     depth: Cell<usize>,
     bytes: Cell<usize>,
     errors: RefCell<Vec<Diagnostic>>,
+}
+
+/// Makes a failure.
+#[expect(clippy::unnecessary_box_returns, reason = "every caller returns it in a result")]
+fn fail(span: Span, summary: impl Into<String>) -> Failure {
+    Box::new(Fault { span, summary: summary.into(), expected: String::new() })
 }
 
 /// Names bound by loops, innermost first.
@@ -134,7 +162,13 @@ impl<'a> World<'a> {
         Place { world: self, scope: None, base: 0 }
     }
 
-    fn report(&self, problem: Diagnostic) {
+    fn report(&self, fault: Fault) {
+        if self.errors.borrow().len() < MAX_ERRORS {
+            self.report_diagnostic(fault.in_source(self.source));
+        }
+    }
+
+    fn report_diagnostic(&self, problem: Diagnostic) {
         let mut errors = self.errors.borrow_mut();
         if errors.len() < MAX_ERRORS {
             errors.push(problem);
@@ -152,16 +186,12 @@ impl<'w> Place<'w, '_> {
         self.world.source
     }
 
-    fn fail(self, span: Span, summary: impl Into<String>) -> Failure {
-        Box::new(self.source().error(span, summary))
-    }
-
     /// Counts one step.
     fn step(self, span: Span) -> Result<(), Failure> {
         let steps = self.world.steps.get() + 1;
         self.world.steps.set(steps);
         if steps > MAX_EVALUATION_STEPS {
-            return Err(self.fail(span, "the expressions of this file take too many steps"));
+            return Err(fail(span, "the expressions of this file take too many steps"));
         }
         Ok(())
     }
@@ -172,7 +202,7 @@ impl<'w> Place<'w, '_> {
         self.world.bytes.set(total);
         if total > MAX_EVALUATED_BYTES {
             let limit = format!("at most {MAX_EVALUATED_BYTES} bytes in total");
-            let problem = self.fail(span, "the expressions of this file produce too much text");
+            let problem = fail(span, "the expressions of this file produce too much text");
             return Err(Box::new(problem.expected(limit)));
         }
         Ok(())
@@ -233,13 +263,13 @@ impl<'w> Place<'w, '_> {
     fn dynamic(self, block: &Block) -> Result<Vec<Entry>, Failure> {
         let span = self.span(block.ident.span());
         let Some(kind) = block.labels.first().map(BlockLabel::as_str) else {
-            let problem = self.fail(span, "this dynamic block has no label");
+            let problem = fail(span, "this dynamic block has no label");
             return Err(Box::new(problem.expected("the kind of block to make, in quotes")));
         };
         let content = block.body.get_blocks("content").next();
         let for_each = block.body.get_attribute("for_each");
         let (Some(content), Some(for_each)) = (content, for_each) else {
-            let problem = self.fail(span, "this dynamic block is not complete");
+            let problem = fail(span, "this dynamic block is not complete");
             return Err(Box::new(problem.expected("`for_each = …` and `content { … }`")));
         };
         for inner in &block.body {
@@ -249,13 +279,13 @@ impl<'w> Place<'w, '_> {
             };
             if !["for_each", "iterator", "labels", "content"].contains(&key.as_str()) {
                 let summary = format!("a dynamic block has no `{}`", key.as_str());
-                return Err(self.fail(self.span(key.span()), summary));
+                return Err(fail(self.span(key.span()), summary));
             }
         }
         let iterator = match block.body.get_attribute("iterator").map(|a| &a.value) {
             Some(Expression::Variable(name)) => name.as_str().to_owned(),
             Some(other) => {
-                let problem = self.fail(self.span(other.span()), "this is not a name");
+                let problem = fail(self.span(other.span()), "this is not a name");
                 return Err(Box::new(problem.expected("a bare name, without quotes")));
             }
             None => kind.to_owned(),
@@ -284,8 +314,7 @@ impl<'w> Place<'w, '_> {
 
     fn labels(self, labels: &Expression) -> Result<Vec<(String, Span)>, Failure> {
         let span = self.span(labels.span());
-        let wrong =
-            || Box::new(self.fail(span, "these are not labels").expected("a list of texts"));
+        let wrong = || Box::new(fail(span, "these are not labels").expected("a list of texts"));
         let Value::List(items) = self.expression(labels)? else { return Err(wrong()) };
         items.iter().map(|item| to_text(item).map(|text| (text, span)).ok_or_else(wrong)).collect()
     }
@@ -325,9 +354,8 @@ impl<'w> Place<'w, '_> {
             ObjectKey::Expression(expression) => {
                 let span = self.span(expression.span());
                 let value = self.expression(expression)?;
-                let text = to_text(&value).ok_or_else(|| {
-                    Box::new(self.fail(span, "this cannot be a key").expected("text"))
-                })?;
+                let text = to_text(&value)
+                    .ok_or_else(|| Box::new(fail(span, "this cannot be a key").expected("text")))?;
                 Ok((text, span))
             }
         }

@@ -123,20 +123,19 @@ pub(crate) fn strict_error(source: &Source, error: &hcl_edit::parser::Error) -> 
     let found = source.text().get(offset..).and_then(|rest| rest.chars().next());
     let length = found.map_or(0, char::len_utf8);
     let span = Span::new(offset, offset + length);
-    let (problem, expected) = match error.message().split_once("expected ") {
-        Some((problem, expected)) => (problem.trim_end_matches("; ").trim(), expected.to_owned()),
-        None => (error.message(), String::new()),
+    // The parser's messages are "invalid PROBLEM; expected THINGS", either part of which may miss.
+    let message = error.message();
+    let (problem, expected) = match message.strip_prefix("expected ") {
+        Some(expected) => ("", expected),
+        None => message.split_once("; expected ").unwrap_or((message, "")),
     };
+    let problem = problem.trim_end_matches("unexpected token").trim_end_matches("; ");
     let found = match found {
         None => "the file ends too early".to_owned(),
         Some('\n' | '\r') => "the line ends too early".to_owned(),
         Some(c) => format!("unexpected `{c}`"),
     };
-    let summary = if problem.is_empty() || problem == "unexpected token" {
-        found
-    } else {
-        format!("{found}, {problem}")
-    };
+    let summary = if problem.is_empty() { found } else { format!("{found}, {problem}") };
     let expected =
         expected.replace("newline or eof", "the end of the line").replace("`\n`", "a new line");
     source.error(span, summary).expected(expected)

@@ -28,7 +28,6 @@ use cos_model::{Job, Value};
 pub(crate) use self::reader::Log;
 use self::reader::Reader;
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::limits::MAX_ERRORS;
 use crate::{Format, Parsed};
 
 pub use self::encode::job_to_json;
@@ -52,7 +51,6 @@ pub(crate) fn job_from_value(value: &Value, format: Format) -> Result<Parsed, Di
         }
         _ => {
             problems.retain(Diagnostic::is_error);
-            problems.truncate(MAX_ERRORS);
             Err(Diagnostics(problems))
         }
     }

@@ -19,7 +19,8 @@ pub const MAX_NESTING: usize = 60;
 /// How many attributes one block or object may have. Looking for duplicates takes the square of it.
 pub const MAX_ITEMS: usize = 5_000;
 
-/// How many errors of one input are reported.
+/// How many errors, and how many warnings, of one input are reported. Finding the line of each
+/// takes time, and nobody reads the hundredth.
 pub const MAX_ERRORS: usize = 20;
 
 /// How many bytes an evaluation may produce in total. Doubling a local thirty times asks for a

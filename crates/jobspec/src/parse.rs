@@ -8,7 +8,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, Source};
 use crate::eval::{Inputs, World, declare};
 use crate::hcl::{self, Body};
 use crate::json::job_from_value;
-use crate::limits::{self, MAX_ERRORS};
+use crate::limits;
 use crate::spec::{Spans, Translated, translate};
 use crate::{Format, Options, Origin, Parsed};
 
@@ -112,7 +112,6 @@ fn finish(
         let mut located: Vec<Diagnostic> =
             problems.iter().map(|problem| origin.locate(problem)).collect();
         located.sort_by_key(|problem| (problem.line, problem.column));
-        located.truncate(MAX_ERRORS);
         located
     };
     match job_from_value(&value, format) {

@@ -25,6 +25,7 @@ use cos_model::{Affinity, Constraint, Job, JobKind, Operator, Spread};
 
 pub use self::unsupported::unsupported;
 use crate::diagnostic::Diagnostic;
+use crate::limits::MAX_ERRORS;
 
 /// The most instances that one job may ask for, as on Nomad's servers (`job_max_count`).
 pub const MAX_JOB_COUNT: u64 = 50_000;
@@ -40,11 +41,19 @@ struct Findings {
 
 impl Findings {
     fn error(&mut self, path: impl Into<String>, summary: impl Into<String>) {
-        self.found.push(Diagnostic::at_path(path, summary));
+        self.push(Diagnostic::at_path(path, summary));
     }
 
     fn warn(&mut self, path: impl Into<String>, summary: impl Into<String>) {
-        self.found.push(Diagnostic::at_path(path, summary).warning());
+        self.push(Diagnostic::at_path(path, summary).warning());
+    }
+
+    /// Keeps a problem, unless there are enough of its kind.
+    fn push(&mut self, problem: Diagnostic) {
+        let alike = self.found.iter().filter(|other| other.severity == problem.severity).count();
+        if alike < MAX_ERRORS {
+            self.found.push(problem);
+        }
     }
 
     /// Reports if a condition does not hold.

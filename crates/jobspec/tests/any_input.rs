@@ -64,6 +64,19 @@ fn ten_megabytes_of_braces_are_refused_at_once() {
     assert!(problems.to_string().starts_with("f:1,61: brackets are nested too deeply"));
 }
 
+#[test]
+fn countless_mistakes_on_one_endless_line_are_not_all_reported() {
+    for unit in ["a {} ", "x = y\n", "\"a\": 1 ", "a b ", "] "] {
+        let text = unit.repeat(200_000 / unit.len());
+        let problems = parse_job(&text, "f", &Options::default()).expect_err("it is wrong");
+        assert!(problems.0.len() <= cos_jobspec::limits::MAX_ERRORS, "{unit}");
+    }
+    let fields: Vec<String> = (0..4_000).map(|n| format!("\"Unknown{n}\":{n}")).collect();
+    let text = format!("{{\"ID\":\"j\",{}}}", fields.join(","));
+    let parsed = parse_job(&text, "f", &Options::default()).expect("unknown fields only warn");
+    assert_eq!(parsed.warnings.len(), cos_jobspec::limits::MAX_ERRORS);
+}
+
 fn any_json() -> impl Strategy<Value = serde_json::Value> {
     let leaf = prop_oneof![
         Just(serde_json::Value::Null),

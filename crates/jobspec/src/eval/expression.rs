@@ -9,7 +9,7 @@ use hcl_edit::expr::{
 use hcl_edit::{Number, Span as _};
 
 use super::operators::{self, index, to_bool, to_number, to_text, unify};
-use super::{Failure, Place, Scope};
+use super::{Failure, Place, Scope, fail};
 use crate::diagnostic::Span;
 use crate::functions::{self, Host};
 use crate::limits::MAX_EVALUATION_DEPTH;
@@ -21,7 +21,7 @@ impl Place<'_, '_> {
         self.step(span)?;
         let depth = self.world.depth.get() + 1;
         if depth > MAX_EVALUATION_DEPTH {
-            return Err(self.fail(span, "expressions refer to each other too deeply"));
+            return Err(fail(span, "expressions refer to each other too deeply"));
         }
         self.world.depth.set(depth);
         let result = self.expression_at(expression, span);
@@ -63,7 +63,7 @@ impl Place<'_, '_> {
                 let operator = *binary.operator.value();
                 let left = self.expression(&binary.lhs_expr)?;
                 let right = self.expression(&binary.rhs_expr)?;
-                operators::binary(operator, &left, &right).map_err(|text| self.fail(span, text))
+                operators::binary(operator, &left, &right).map_err(|text| fail(span, text))
             }
             Expression::ForExpr(for_expression) => self.for_expression(for_expression, span),
         }
@@ -75,7 +75,7 @@ impl Place<'_, '_> {
             return Ok(value.clone());
         }
         if self.world.variables.is_some() && matches!(name, "var" | "local") {
-            let problem = self.fail(span, format!("`{name}` needs the name of a value"));
+            let problem = fail(span, format!("`{name}` needs the name of a value"));
             return Err(Box::new(problem.expected(format!("`{name}.NAME`"))));
         }
         Ok(Value::String(format!("${{{name}}}")))
@@ -148,10 +148,10 @@ impl Place<'_, '_> {
                 Value::Int(i64::try_from(*number.value()).unwrap_or(i64::MAX))
             }
             TraversalOperator::AttrSplat(_) | TraversalOperator::FullSplat(_) => {
-                return Err(self.fail(span, "a splat within a splat is not supported"));
+                return Err(fail(span, "a splat within a splat is not supported"));
             }
         };
-        index(value, &key).map_err(|text| self.fail(span, text))
+        index(value, &key).map_err(|text| fail(span, text))
     }
 
     /// `var.x` or `local.x`.
@@ -161,7 +161,7 @@ impl Place<'_, '_> {
         }
         let variables = self.world.variables.as_ref();
         variables.and_then(|variables| variables.get(name)).cloned().ok_or_else(|| {
-            let problem = self.fail(span, format!("the variable `{name}` is not declared"));
+            let problem = fail(span, format!("the variable `{name}` is not declared"));
             Box::new(
                 problem.expected(format!("a block `variable \"{name}\" {{ … }}` in this file")),
             )
@@ -173,13 +173,13 @@ impl Place<'_, '_> {
             return Ok(value.clone());
         }
         let Some(expression) = self.world.locals.get(name) else {
-            let problem = self.fail(span, format!("the local `{name}` is not declared"));
+            let problem = fail(span, format!("the local `{name}` is not declared"));
             return Err(Box::new(problem.expected(format!("`{name} = …` in a block `locals`"))));
         };
         {
             let mut resolving = self.world.resolving.borrow_mut();
             if resolving.iter().any(|other| other == name) {
-                return Err(self.fail(span, format!("the local `{name}` refers to itself")));
+                return Err(fail(span, format!("the local `{name}` refers to itself")));
             }
             resolving.push(name.to_owned());
         }
@@ -210,7 +210,7 @@ impl Place<'_, '_> {
         let value = self.expression(expression)?;
         to_bool(&value).ok_or_else(|| {
             let span = self.span(expression.span());
-            let problem = self.fail(span, format!("a condition cannot be a {}", value.kind()));
+            let problem = fail(span, format!("a condition cannot be a {}", value.kind()));
             Box::new(problem.expected("true or false"))
         })
     }
@@ -231,7 +231,7 @@ impl Place<'_, '_> {
             UnaryOperator::Not => to_bool(&value).map(|truth| Value::Bool(!truth)),
         };
         result.ok_or_else(|| {
-            self.fail(span, format!("this operator cannot be used on a {}", value.kind()))
+            fail(span, format!("this operator cannot be used on a {}", value.kind()))
         })
     }
 
@@ -246,7 +246,7 @@ impl Place<'_, '_> {
             }
             other => {
                 let summary = format!("a {} cannot be iterated", other.kind());
-                Err(Box::new(self.fail(span, summary).expected("a list or a map")))
+                Err(Box::new(fail(span, summary).expected("a list or a map")))
             }
         }
     }
@@ -272,18 +272,17 @@ impl Place<'_, '_> {
                 continue;
             };
             let key_span = self.span(key_expression.span());
-            let key = to_text(&place.expression(key_expression)?).ok_or_else(|| {
-                Box::new(self.fail(key_span, "this cannot be a key").expected("text"))
-            })?;
+            let key = to_text(&place.expression(key_expression)?)
+                .ok_or_else(|| Box::new(fail(key_span, "this cannot be a key").expected("text")))?;
             if expression.grouping {
                 match map.entry(key).or_insert_with(|| Value::List(Vec::new())) {
                     Value::List(group) => group.push(result),
-                    _ => return Err(self.fail(span, "this key holds no group")),
+                    _ => return Err(fail(span, "this key holds no group")),
                 }
             } else if let Some(_replaced) = map.insert(key.clone(), result) {
                 let summary = format!("the key `{key}` is made twice");
                 let expected = "different keys, or `...` behind the value to group them";
-                return Err(Box::new(self.fail(key_span, summary).expected(expected)));
+                return Err(Box::new(fail(key_span, summary).expected(expected)));
             }
         }
         Ok(if expression.key_expr.is_some() { Value::Map(map) } else { Value::List(list) })
@@ -293,7 +292,7 @@ impl Place<'_, '_> {
         let name = call.name.name.as_str();
         let name_span = self.span(call.name.name.span());
         if call.name.is_namespaced() {
-            return Err(self.fail(name_span, "functions have no namespaces here"));
+            return Err(fail(name_span, "functions have no namespaces here"));
         }
         match name {
             "try" => return self.call_try(call, span),
@@ -303,7 +302,7 @@ impl Place<'_, '_> {
             }
             _ => {}
         }
-        let function = functions::find(name).map_err(|text| self.fail(name_span, text))?;
+        let function = functions::find(name).map_err(|text| fail(name_span, text))?;
         let mut arguments = Vec::with_capacity(call.args.len());
         for argument in &call.args {
             arguments.push(self.expression(argument)?);
@@ -311,16 +310,16 @@ impl Place<'_, '_> {
         if call.args.expand_final() {
             match arguments.pop() {
                 Some(Value::List(items)) => arguments.extend(items),
-                _ => return Err(self.fail(span, "`...` can only expand a list")),
+                _ => return Err(fail(span, "`...` can only expand a list")),
             }
         }
         if let Some(expected) = function.arity_problem(arguments.len()) {
             let summary = format!("`{name}` got {} arguments", arguments.len());
-            return Err(Box::new(self.fail(span, summary).expected(expected)));
+            return Err(Box::new(fail(span, summary).expected(expected)));
         }
         let host = Host { files: self.world.files.as_deref() };
         let value = (function.run)(&arguments, &host)
-            .map_err(|text| self.fail(span, format!("`{name}`: {text}")))?;
+            .map_err(|text| fail(span, format!("`{name}`: {text}")))?;
         self.charge(weight(&value), span)?;
         Ok(value)
     }
@@ -333,7 +332,7 @@ impl Place<'_, '_> {
                 Err(problem) => last = Some(problem),
             }
         }
-        Err(last.unwrap_or_else(|| self.fail(span, "`try` got no argument")))
+        Err(last.unwrap_or_else(|| fail(span, "`try` got no argument")))
     }
 }
 

@@ -11,7 +11,7 @@ use hcl_edit::template::{
     Directive, Element, ForDirective, HeredocTemplate, IfDirective, StringTemplate, Strip, Template,
 };
 
-use super::{Failure, Place, Scope, to_text};
+use super::{Failure, Place, Scope, fail, to_text};
 use crate::diagnostic::Span;
 
 /// One element of the flat sequence.
@@ -63,10 +63,7 @@ impl Place<'_, '_> {
             return Ok(Value::String(whole));
         }
         let template = hcl_edit::parser::parse_template(raw).map_err(|error| {
-            self.fail(
-                span,
-                format!("heredoc `{}`: {}", heredoc.delimiter.as_str(), error.message()),
-            )
+            fail(span, format!("heredoc `{}`: {}", heredoc.delimiter.as_str(), error.message()))
         })?;
         let mut flat = Vec::new();
         let pieces = flatten(&template, &mut flat, true);
@@ -103,9 +100,7 @@ impl Place<'_, '_> {
                     let text = to_text(&value).ok_or_else(|| {
                         let summary = format!("a {} cannot be put into text", value.kind());
                         let place = self.span(expression.span());
-                        Box::new(
-                            self.fail(place, summary).expected("text, a number or a truth value"),
-                        )
+                        Box::new(fail(place, summary).expected("text, a number or a truth value"))
                     })?;
                     self.charge(text.len(), span)?;
                     output.push_str(&text);

@@ -10,7 +10,7 @@ use hcl_edit::Span as _;
 use hcl_edit::expr::Expression;
 use hcl_edit::structure::{Attribute, Block, BlockLabel, Body as Tree, Structure};
 
-use super::{Failure, Place, Scope, Type, World};
+use super::{Failure, Place, Scope, Type, World, fail};
 use crate::diagnostic::{Diagnostic, Source, Span};
 use crate::hcl;
 
@@ -82,7 +82,7 @@ fn add<'t>(
 ) {
     if declared.contains_key(name) {
         let summary = format!("the variable `{name}` is declared twice");
-        world.report(world.source.error(variable.span, summary));
+        world.report_diagnostic(world.source.error(variable.span, summary));
     }
     declared.insert(name.to_owned(), variable);
 }
@@ -95,7 +95,7 @@ fn declare_one<'t>(
     let place = world.place();
     let span = place.span(block.ident.span());
     let Some(name) = block.labels.first().map(BlockLabel::as_str) else {
-        let problem = place.fail(span, "this variable has no name");
+        let problem = fail(span, "this variable has no name");
         return world.report(problem.expected("a name in quotes"));
     };
     let known = ["type", "default", "description", "sensitive"];
@@ -106,7 +106,7 @@ fn declare_one<'t>(
         };
         if !fits {
             let summary = format!("a variable has no `{}`", key.as_str());
-            let problem = place.fail(place.span(key.span()), summary);
+            let problem = fail(place.span(key.span()), summary);
             world.report(problem.expected("type, default, description or validation"));
         }
     }
@@ -115,7 +115,7 @@ fn declare_one<'t>(
         match Type::read(&attribute.value) {
             Ok(found) => kind = Some(found),
             Err(text) => {
-                let problem = place.fail(place.span(attribute.value.span()), text);
+                let problem = fail(place.span(attribute.value.span()), text);
                 world
                     .report(problem.expected("string, number, bool, list(…), map(…), object({…})"));
             }
@@ -139,8 +139,7 @@ fn convert_default(
     let value = place.expression(&attribute.value)?;
     let Some(kind) = kind else { return Ok(value) };
     kind.convert(value).ok_or_else(|| {
-        let problem =
-            place.fail(place.span(attribute.value.span()), "the default has another type");
+        let problem = fail(place.span(attribute.value.span()), "the default has another type");
         Box::new(problem.expected(kind.name()))
     })
 }
@@ -160,17 +159,22 @@ fn assign_inputs(
     }
     for (file, text) in inputs.files {
         match hcl::parse(text, file) {
-            Err(problems) => problems.into_iter().for_each(|problem| world.report(problem)),
+            Err(problems) => {
+                problems.into_iter().for_each(|problem| world.report_diagnostic(problem));
+            }
             Ok(body) => {
                 for entry in &body.entries {
                     let value = entry.node.to_value();
-                    let problem = body.error(entry.key_span, "");
+                    let problem = || body.error(entry.key_span, "");
                     match declared.get_mut(&entry.key) {
                         Some(variable) if !entry.is_block => {
                             assign(world, &entry.key, value, variable, problem);
                         }
-                        Some(_) => world.report(named(problem, "a variable file holds no blocks")),
-                        None => undeclared(world, &entry.key, problem, inputs, &mut warnings),
+                        Some(_) => {
+                            let text = "a variable file holds no blocks";
+                            world.report_diagnostic(named(problem(), text));
+                        }
+                        None => undeclared(world, &entry.key, problem(), inputs, &mut warnings),
                     }
                 }
             }
@@ -201,7 +205,7 @@ fn undeclared(
 ) {
     let problem = named(problem, &format!("the job declares no variable `{name}`"));
     if inputs.strict {
-        world.report(problem);
+        world.report_diagnostic(problem);
     } else {
         warnings.push(problem.warning());
     }
@@ -216,24 +220,26 @@ fn assign_text(
     origin: &str,
 ) {
     let kind = variable.kind.as_ref().unwrap_or(&Type::Text);
-    let problem = Diagnostic::at_path(origin, "");
+    let problem = || Diagnostic::at_path(origin, "");
     let value = if kind.reads_text() {
         Value::String(text.to_owned())
     } else {
         match evaluate_text(text, origin) {
             Ok(value) => value,
-            Err(failure) => return world.report(*failure),
+            Err(problem) => return world.report_diagnostic(*problem),
         }
     };
     assign(world, name, value, variable, problem);
 }
 
-fn evaluate_text(text: &str, origin: &str) -> Result<Value, Failure> {
+fn evaluate_text(text: &str, origin: &str) -> Result<Value, Box<Diagnostic>> {
     let source = Source::new(origin, text);
     crate::limits::check(&source, crate::limits::MAX_SOURCE_BYTES)?;
     let expression: Expression = hcl_edit::parser::parse_expr(source.text())
         .map_err(|error| Box::new(hcl::strict_error(&source, &error)))?;
-    World::new(&source).place().expression(&expression)
+    let world = World::new(&source);
+    let value = world.place().expression(&expression);
+    value.map_err(|fault| Box::new(fault.in_source(&source)))
 }
 
 fn assign(
@@ -241,14 +247,14 @@ fn assign(
     name: &str,
     value: Value,
     variable: &mut Declared<'_>,
-    problem: Diagnostic,
+    problem: impl FnOnce() -> Diagnostic,
 ) {
     let kind = variable.kind.as_ref().unwrap_or(&Type::Any);
     if let Some(value) = kind.convert(value) {
         variable.value = Some(value);
     } else {
         let summary = format!("the value of `{name}` has the wrong type");
-        world.report(named(problem, &summary).expected(kind.name()));
+        world.report_diagnostic(named(problem(), &summary).expected(kind.name()));
     }
 }
 
@@ -263,7 +269,7 @@ fn finish(world: &mut World<'_>, declared: BTreeMap<String, Declared<'_>>) {
         } else {
             let summary = format!("the variable `{name}` has no value");
             let expected = format!("a default, `-var {name}=…` or NOMAD_VAR_{name}");
-            world.report(world.source.error(variable.span, summary).expected(expected));
+            world.report_diagnostic(world.source.error(variable.span, summary).expected(expected));
             // A value keeps uses of the variable from being reported as well.
             values.insert(name, Value::Null);
         }
@@ -283,7 +289,7 @@ fn validate(place: Place<'_, '_>, validation: &Block) -> Result<(), Failure> {
     let condition = validation.body.get_attribute("condition");
     let message = validation.body.get_attribute("error_message");
     let (Some(condition), Some(message)) = (condition, message) else {
-        let problem = place.fail(span, "this validation is not complete");
+        let problem = fail(span, "this validation is not complete");
         return Err(Box::new(problem.expected("`condition` and `error_message`")));
     };
     let unbound: Option<&Scope<'_>> = None;
@@ -293,5 +299,5 @@ fn validate(place: Place<'_, '_>, validation: &Block) -> Result<(), Failure> {
     }
     let message = place.expression(&message.value)?;
     let text = super::to_text(&message).unwrap_or_else(|| "a variable is not valid".to_owned());
-    Err(place.fail(place.span(condition.value.span()), text))
+    Err(fail(place.span(condition.value.span()), text))
 }

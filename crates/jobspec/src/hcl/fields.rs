@@ -33,6 +33,7 @@ use cos_model::Value;
 use super::{Body, Entry, Node, NodeKind};
 use crate::diagnostic::{Diagnostic, Span};
 use crate::duration;
+use crate::limits::MAX_ERRORS;
 use crate::text::scalar_text;
 
 /// A body that is being read. [`Fields::finish`] reports what nobody asked for.
@@ -63,7 +64,7 @@ impl<'a> Fields<'a> {
 
     fn report_unknown(&mut self) {
         for entry in &self.body.entries {
-            if !self.known.contains(&entry.key) {
+            if !self.known.contains(&entry.key) && self.problems.len() < MAX_ERRORS {
                 let known: Vec<&str> = self.known.iter().map(String::as_str).collect();
                 let summary = format!("unknown key `{}`", entry.key);
                 let problem = self.body.error(entry.key_span, summary);
@@ -74,7 +75,9 @@ impl<'a> Fields<'a> {
 
     /// Reports a mistake of the reader's own finding.
     pub fn report(&mut self, span: Span, summary: impl Into<String>, expected: &str) {
-        self.problems.push(self.body.error(span, summary).expected(expected));
+        if self.problems.len() < MAX_ERRORS {
+            self.problems.push(self.body.error(span, summary).expected(expected));
+        }
     }
 
     /// Accepts keys without reading them.

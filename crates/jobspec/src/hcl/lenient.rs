@@ -110,7 +110,7 @@ impl Parser<'_> {
     }
 
     fn line_of(&self, offset: usize) -> usize {
-        self.source.position(offset).line
+        self.source.line_of(offset)
     }
 
     fn error(&mut self, span: Span, summary: &str, expected: &str) {

@@ -8,6 +8,7 @@ use cos_model::{Extras, Value};
 
 use crate::diagnostic::Diagnostic;
 use crate::duration;
+use crate::limits::MAX_ERRORS;
 use crate::text::scalar_text;
 
 /// Collects mistakes and warnings from all readers of one body.
@@ -18,11 +19,20 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn error(&self, path: &str, summary: impl Into<String>, expected: &str) {
-        self.problems.borrow_mut().push(Diagnostic::at_path(path, summary).expected(expected));
+        self.push(Diagnostic::at_path(path, summary).expected(expected));
     }
 
     pub(crate) fn warn(&self, path: &str, summary: impl Into<String>) {
-        self.problems.borrow_mut().push(Diagnostic::at_path(path, summary).warning());
+        self.push(Diagnostic::at_path(path, summary).warning());
+    }
+
+    /// Keeps a problem, unless there are enough of its kind.
+    fn push(&self, problem: Diagnostic) {
+        let mut problems = self.problems.borrow_mut();
+        let alike = problems.iter().filter(|other| other.severity == problem.severity).count();
+        if alike < MAX_ERRORS {
+            problems.push(problem);
+        }
     }
 
     pub(crate) fn into_problems(self) -> Vec<Diagnostic> {

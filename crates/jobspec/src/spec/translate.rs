@@ -30,17 +30,17 @@ pub(crate) fn translate(document: &Body) -> Result<Translated, Diagnostics> {
             }
         } else {
             let summary = format!("`{}` has no place at the top of a job file", entry.key);
-            let problem = document.error(entry.key_span, summary);
-            translator.problems.push(problem.expected("job, variable, variables or locals"));
+            let expected = "job, variable, variables or locals";
+            translator.report(document, entry.key_span, summary, expected);
         }
     }
     if let Some((_, span, _)) = jobs.get(1) {
-        let problem = document.error(*span, "this file holds a second job");
-        translator.problems.push(problem.expected("one job in each file"));
+        let summary = "this file holds a second job".to_owned();
+        translator.report(document, *span, summary, "one job in each file");
     }
     if jobs.is_empty() && translator.problems.is_empty() {
-        let problem = document.error(Span::default(), "this file holds no job");
-        translator.problems.push(problem.expected("`job \"name\" { … }`"));
+        let summary = "this file holds no job".to_owned();
+        translator.report(document, Span::default(), summary, "`job \"name\" { … }`");
     }
     let mut object = Object::new();
     if let Some((id, span, body)) = jobs.first() {
@@ -57,7 +57,6 @@ pub(crate) fn translate(document: &Body) -> Result<Translated, Diagnostics> {
         return Ok(Translated { value: Value::Map(object), spans: translator.spans });
     }
     problems.sort_by_key(|problem| (problem.line, problem.column));
-    problems.truncate(MAX_ERRORS);
     Err(Diagnostics(problems))
 }
 
@@ -75,7 +74,9 @@ struct Translator {
 
 impl Translator {
     fn report(&mut self, body: &Body, span: Span, summary: String, expected: impl Into<String>) {
-        self.problems.push(body.error(span, summary).expected(expected));
+        if self.problems.len() < MAX_ERRORS {
+            self.problems.push(body.error(span, summary).expected(expected));
+        }
     }
 
     fn object(&mut self, schema: &Schema, body: &Body, path: &str) -> Object {
