@@ -12,7 +12,7 @@
 //!
 //! # Deliberately absent
 //!
-//! - Rules about values that only make sense together. Those are in [`crate::validate`].
+//! - Rules about values that only make sense together. Those are in [`crate::validate()`].
 
 mod encode;
 mod encode_task;

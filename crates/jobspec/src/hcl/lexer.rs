@@ -149,7 +149,7 @@ impl<'a> Lexer<'a> {
                 '"' if depth == 0 => {
                     return Lexeme::Bad(
                         "this text holds a bad escape",
-                        "one of \\n \\r \\t \\\" \\\\ \\uXXXX",
+                        "one of \\n \\r \\t \\\" \\\\ \\u0000",
                     );
                 }
                 '\n' if depth == 0 => {
