@@ -11,30 +11,30 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use cos_drivers::{Driver, ExecRequest, ExecSession, TaskStats};
-use cos_model::catalog::{Catalog, CatalogChange, Health};
+use cos_drivers::Driver;
 use cos_model::id::ParseIdError;
-use cos_model::link::ServerAddress;
-use cos_model::{AllocId, Node, NodeId};
+use cos_model::{AllocId, Node};
 use cos_platform::rpc::Client;
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::checks::{self, ScriptHost, TtlError};
+use crate::checks::{self, ScriptHost};
 use crate::config::Config;
-use crate::directories::AllocDirectory;
-use crate::files::AllocFiles;
 use crate::fingerprint::{self, Machine};
-use crate::host_stats::{self, HostStats};
-use crate::link::{self, Link, LinkError};
+use crate::link::{self, Link};
 use crate::reconcile::{Action, Desired, Known};
 use crate::registry::Registry;
 use crate::runner::{self, Host, Message, run_in_task};
 use crate::store::{Identity, Kept, Store, StoreError};
 use crate::table::{AllocView, Table};
 
+mod handle;
+
 /// How often ended allocations are counted.
 const COLLECT_EVERY: Duration = Duration::from_mins(1);
+
+/// How often it is looked whether the servers are gone for too long.
+const DISCONNECT_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How long [`AgentHandle::stop_tasks`] waits at most.
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
@@ -123,6 +123,7 @@ pub async fn start(
     }
     tasks.spawn("allocations", Fate::Vital, follow(Arc::clone(&host), known, identity, desired));
     tasks.spawn("catalog repair", Fate::Vital, registry.repair(tasks.stopping()));
+    tasks.spawn("lost servers", Fate::Vital, stop_disconnected(Arc::clone(&host)));
     let work = keep_fingerprint(Arc::clone(&host), identity, machine, node_sender);
     tasks.spawn("fingerprint", Fate::Vital, work);
     Ok(AgentHandle { host, identity })
@@ -140,6 +141,35 @@ async fn open_store(config: &Config) -> Result<(Store, Identity, Vec<Kept>), Sto
 async fn look(config: &Arc<Config>) -> Machine {
     let config = Arc::clone(config);
     tokio::task::spawn_blocking(move || Machine::look(&config)).await.unwrap_or_default()
+}
+
+/// Stops the allocations whose jobs want that after so long a time without servers.
+async fn stop_disconnected(host: Arc<Host>) {
+    let stop = host.tasks.stopping();
+    let mut connected = host.link.connected();
+    let mut since = host.clock.monotonic();
+    let mut due = tokio::time::interval(DISCONNECT_LOOK_EVERY);
+    loop {
+        // Both arms wait for a level or the clock and may be cancelled.
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = due.tick() => {}
+        }
+        if *connected.borrow_and_update() {
+            since = host.clock.monotonic();
+            continue;
+        }
+        let away = host.clock.monotonic().saturating_sub(since);
+        for view in host.table.views().iter().filter(|view| !view.over) {
+            let disconnect = view.alloc.task_group().and_then(|group| group.disconnect.as_ref());
+            let limit = disconnect.and_then(|disconnect| disconnect.stop_on_client_after);
+            if limit.is_some_and(|limit| away >= limit)
+                && let Some(runner) = host.table.runner(view.alloc.id)
+            {
+                drop(runner.send(Message::Stop).await);
+            }
+        }
+    }
 }
 
 /// Does what the servers want, until the agent stops.
@@ -243,200 +273,6 @@ async fn keep_fingerprint(
             }
             changed
         });
-    }
-}
-
-impl AgentHandle {
-    /// The node's id.
-    pub fn node_id(&self) -> NodeId {
-        self.identity.node
-    }
-
-    /// The node as it registers now; it holds the secret.
-    pub fn node(&self) -> Arc<Node> {
-        Arc::clone(&self.host.node.borrow())
-    }
-
-    /// The configuration.
-    pub fn config(&self) -> &Config {
-        &self.host.config
-    }
-
-    /// This agent's copy of the catalog.
-    pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
-        self.host.link.catalog()
-    }
-
-    /// The servers, the connected one first.
-    pub fn servers(&self) -> watch::Receiver<Vec<ServerAddress>> {
-        self.host.link.servers()
-    }
-
-    /// Whether a server is connected.
-    pub fn connected(&self) -> watch::Receiver<bool> {
-        self.host.link.connected()
-    }
-
-    /// The link, for questions to the servers and changes of the catalog.
-    pub fn link(&self) -> &Link {
-        &self.host.link
-    }
-
-    /// The health checks of this node.
-    pub fn checks(&self) -> &checks::Runner {
-        &self.host.checks
-    }
-
-    /// Reports for a TTL check of this node.
-    pub async fn update_ttl(
-        &self,
-        check: &str,
-        status: Health,
-        output: &str,
-    ) -> Result<(), TtlError> {
-        self.host.checks.update_ttl(check, status, output).await
-    }
-
-    /// Commits changes of the catalog through a server.
-    pub async fn change_catalog(
-        &self,
-        changes: Vec<CatalogChange>,
-    ) -> Result<BTreeMap<u32, String>, LinkError> {
-        self.host.link.change(changes).await
-    }
-
-    /// All allocations on this node.
-    pub fn allocs(&self) -> Vec<Arc<AllocView>> {
-        self.host.table.views()
-    }
-
-    /// One allocation on this node.
-    pub fn alloc(&self, id: AllocId) -> Result<Arc<AllocView>, AllocError> {
-        self.host.table.view(id).ok_or(AllocError::Unknown(id))
-    }
-
-    /// Tells when any allocation changed.
-    pub fn allocs_changed(&self) -> watch::Receiver<()> {
-        self.host.table.changed()
-    }
-
-    /// The files of an allocation.
-    pub fn files(&self, id: AllocId) -> Result<AllocFiles, AllocError> {
-        let view = self.alloc(id)?;
-        let directory = AllocDirectory::new(&self.host.config.alloc_root(), view.alloc.id);
-        Ok(AllocFiles::new(directory.root().to_owned()))
-    }
-
-    /// Runs a command in a task.
-    pub async fn exec(
-        &self,
-        id: AllocId,
-        task: &str,
-        request: &ExecRequest,
-    ) -> Result<ExecSession, AllocError> {
-        let view = self.alloc(id)?;
-        if !view.task_states.contains_key(task) {
-            return Err(AllocError::Refused(format!("unknown task name {task:?}")));
-        }
-        let handle = view
-            .handles
-            .get(task)
-            .ok_or_else(|| AllocError::Refused(format!("task {task:?} is not running.")))?;
-        let driver = self.driver(&handle.driver)?;
-        driver.exec(handle, request).await.map_err(|error| AllocError::Refused(error.to_string()))
-    }
-
-    /// Restarts one task of an allocation, or all that run.
-    pub async fn restart(&self, id: AllocId, task: Option<&str>) -> Result<(), AllocError> {
-        let task = task.map(str::to_owned);
-        self.ask(id, |reply| Message::Restart(task, reply)).await
-    }
-
-    /// Signals one task of an allocation, or all that run.
-    pub async fn signal(
-        &self,
-        id: AllocId,
-        task: Option<&str>,
-        signal: &str,
-    ) -> Result<(), AllocError> {
-        let (task, signal) = (task.map(str::to_owned), signal.to_owned());
-        self.ask(id, |reply| Message::Signal(task, signal, reply)).await
-    }
-
-    /// Tells what the tasks of an allocation use, by task.
-    pub async fn alloc_stats(
-        &self,
-        id: AllocId,
-    ) -> Result<BTreeMap<String, TaskStats>, AllocError> {
-        let view = self.alloc(id)?;
-        let mut stats = BTreeMap::new();
-        for (task, handle) in &view.handles {
-            let driver = self.driver(&handle.driver)?;
-            // A task that ended a moment ago has no figures any more.
-            if let Ok(found) = driver.stats(handle).await {
-                stats.insert(task.clone(), found);
-            }
-        }
-        Ok(stats)
-    }
-
-    /// Tells what the machine uses.
-    pub async fn host_stats(&self) -> Result<HostStats, AllocError> {
-        let stats = host_stats::look(&self.host.config, self.host.clock.unix_nanos()).await;
-        stats.map_err(|error| AllocError::Refused(error.to_string()))
-    }
-
-    /// Removes an ended allocation's files, or those of all ended allocations.
-    pub async fn collect_garbage(&self, id: Option<AllocId>) -> Result<(), AllocError> {
-        let views = match id {
-            Some(id) => vec![self.alloc(id)?],
-            None => self.allocs(),
-        };
-        for view in views.into_iter().filter(|view| view.over) {
-            if let Some(done) = destroy(&self.host, view.alloc.id).await {
-                // An error means that the runner has gone, and everything with it.
-                done.await.ok();
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends all tasks, as a development agent does before it stops. Returns when they have ended,
-    /// or after a minute.
-    pub async fn stop_tasks(&self) {
-        for (_, runner) in self.host.table.runners() {
-            drop(runner.send(Message::Stop).await);
-        }
-        let mut changed = self.host.table.changed();
-        let all_over = async {
-            while !self.host.table.views().iter().all(|view| view.over) {
-                if changed.changed().await.is_err() {
-                    return;
-                }
-            }
-        };
-        if tokio::time::timeout(STOP_TIMEOUT, all_over).await.is_err() {
-            tracing::error!("some tasks did not end in time");
-        }
-    }
-
-    async fn ask(
-        &self,
-        id: AllocId,
-        message: impl FnOnce(oneshot::Sender<Result<(), String>>) -> Message,
-    ) -> Result<(), AllocError> {
-        let runner = self.host.table.runner(id).ok_or(AllocError::Unknown(id))?;
-        let (reply, answer) = oneshot::channel();
-        let gone = || AllocError::Unknown(id);
-        if runner.send(message(reply)).await.is_err() {
-            return Err(gone());
-        }
-        answer.await.ok().ok_or_else(gone)?.map_err(AllocError::Refused)
-    }
-
-    fn driver(&self, name: &str) -> Result<&Arc<dyn Driver>, AllocError> {
-        let missing = || AllocError::Refused(format!("driver {name:?} is not available"));
-        self.host.drivers.get(name).ok_or_else(missing)
     }
 }
 

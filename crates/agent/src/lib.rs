@@ -34,6 +34,7 @@ pub mod fingerprint;
 pub mod health;
 pub mod host_stats;
 pub mod link;
+mod metrics;
 pub mod reconcile;
 mod registry;
 mod runner;

@@ -28,8 +28,9 @@ use crate::checks::{self, Ran};
 use crate::config::Config;
 use crate::directories::AllocDirectory;
 use crate::environment::Environment;
-use crate::health::{HealthPolicy, HealthTracker, Sight, tasks_sight};
+use crate::health::HealthTracker;
 use crate::link::Link;
+use crate::metrics;
 use crate::registry::Registry;
 use crate::services::{Registration, Site};
 use crate::store::{Kept, KeptHandle, Store, Write};
@@ -40,6 +41,7 @@ use crate::words;
 mod effects;
 mod preparation;
 mod script;
+mod verdicts;
 
 pub(crate) use script::run_in_task;
 
@@ -119,6 +121,7 @@ struct Runner {
 /// Starts to run an allocation.
 pub(crate) fn start(host: &Arc<Host>, alloc: Arc<Allocation>) -> mpsc::Sender<Message> {
     host.store.write(vec![Write::Alloc(Arc::clone(&alloc))]);
+    ::metrics::counter!(metrics::STARTS).increment(1);
     let now = Timestamp(host.clock.unix_nanos());
     let machine = AllocMachine::new(alloc, now);
     spawn(host, machine, BTreeMap::new(), Vec::new())
@@ -246,6 +249,9 @@ impl Runner {
     fn take(&mut self, message: Message) {
         match message {
             Message::Task(task, Input::Exited(exit)) => {
+                if exit.oom_killed {
+                    ::metrics::counter!(metrics::OOM_KILLED).increment(1);
+                }
                 self.running_since.remove(&task);
                 self.step(&task, Input::Exited(exit));
                 if let Some(handle) = self.handles.remove(&task) {
@@ -410,63 +416,6 @@ impl Runner {
         site.registrations(advertised)
     }
 
-    fn take_result(&mut self, ran: &Ran) {
-        let mine = self.registered.iter().flat_map(|registration| &registration.checks);
-        let Some(check) = mine.into_iter().find(|check| check.check.id == ran.id) else { return };
-        self.statuses.insert(Arc::clone(&ran.id), ran.status);
-        let Some((task, rule)) = check.restart.clone() else { return };
-        let name = check.check.name.clone();
-        let (now, since) = (self.now(), self.running_since.get(&task).copied());
-        let Some(since) = since else { return };
-        if self.check_watch.result(&ran.id, &rule, ran.result, since, now) {
-            let reason = format!("healthcheck: check {name:?} unhealthy");
-            self.step(&task, Input::CheckFailed(reason));
-        }
-    }
-
-    fn follow_deployment(&mut self) {
-        let alloc = self.machine.alloc();
-        let update = alloc.task_group().and_then(|group| group.update.clone());
-        let (Some(id), Some(update)) = (alloc.deployment_id, update) else { return };
-        if alloc.health.is_some() || self.health.as_ref().is_some_and(|(known, _)| *known == id) {
-            return;
-        }
-        let policy = HealthPolicy {
-            kind: update.health_check,
-            min_healthy_time: update.min_healthy_time,
-            healthy_deadline: update.healthy_deadline,
-        };
-        self.health = Some((id, HealthTracker::new(policy, self.now())));
-        self.verdict = None;
-    }
-
-    fn judge(&mut self) {
-        let checks_pass = self.checks_pass();
-        let now = self.now();
-        let states = self.machine.task_states();
-        let Some(group) = self.machine.alloc().task_group() else { return };
-        let sight = Sight { tasks: tasks_sight(group, &states), checks_pass };
-        if self.machine.is_stopping() || self.verdict.is_some() {
-            return;
-        }
-        if let Some((id, tracker)) = &mut self.health
-            && let Some(healthy) = tracker.observe(sight, now)
-        {
-            self.verdict = Some((*id, healthy));
-        }
-    }
-
-    fn checks_pass(&self) -> bool {
-        self.registered.iter().flat_map(|registration| &registration.checks).all(|check| {
-            let status = self.statuses.get(&check.check.id).copied();
-            match check.on_update.as_str() {
-                "ignore" => true,
-                "ignore_warnings" => status.is_some_and(|status| status != Health::Critical),
-                _ => status == Some(Health::Passing),
-            }
-        })
-    }
-
     /// Keeps, shows and reports what changed.
     fn publish(&mut self) {
         self.judge();
@@ -474,8 +423,12 @@ impl Runner {
         let states: BTreeMap<String, TaskState> = self.machine.task_states();
         let mut writes = Vec::new();
         for (task, machine) in self.machine.tasks() {
-            if self.saved.get(task) != Some(machine.record()) {
+            let saved = self.saved.get(task);
+            if saved != Some(machine.record()) {
                 let record = machine.record().clone();
+                let restarts = saved.map_or(record.state.restarts, |saved| saved.state.restarts);
+                let more = record.state.restarts.saturating_sub(restarts);
+                ::metrics::counter!(metrics::RESTARTS).increment(more);
                 self.saved.insert(task.to_owned(), record.clone());
                 writes.push(Write::Record { alloc: id, task: task.to_owned(), record });
             }

@@ -80,7 +80,7 @@ impl Runner {
             Err(why) => {
                 let message = failed(why, false);
                 self.spawn_until_stop("refused start", async move {
-                    drop(messages.send(message).await)
+                    drop(messages.send(message).await);
                 });
                 return;
             }
