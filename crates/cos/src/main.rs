@@ -25,9 +25,6 @@ use std::process::ExitCode;
 
 use cos_cli::Program;
 
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let mut arguments = std::env::args_os();
     let path = arguments.next().unwrap_or_default();

@@ -61,12 +61,7 @@ fn parse(context: &Context, text: &str, name: &str) -> Result<Job, Failure> {
 
 /// Everything that is wrong with a job or not executed: errors, then warnings.
 pub(super) fn problems(job: &Job) -> (Vec<String>, Vec<String>) {
-    let unsupported = cos_jobspec::unsupported(&job.job);
-    let located = unsupported.iter().map(|problem| match &job.origin {
-        Some(origin) => origin.locate(problem),
-        None => problem.clone(),
-    });
-    let all = job.warnings.iter().cloned().chain(job.problems()).chain(located);
+    let all = job.warnings.iter().cloned().chain(job.problems());
     let (errors, warnings): (Vec<_>, Vec<_>) =
         all.partition(|problem| problem.severity == Severity::Error);
     let shown = |problems: Vec<Diagnostic>| problems.iter().map(ToString::to_string).collect();
