@@ -253,10 +253,11 @@ impl Runner {
                     ::metrics::counter!(metrics::OOM_KILLED).increment(1);
                 }
                 self.running_since.remove(&task);
-                self.step(&task, Input::Exited(exit));
+                // Cleaning comes first, so that a restart without delay waits for it.
                 if let Some(handle) = self.handles.remove(&task) {
                     self.clean(&task, handle);
                 }
+                self.step(&task, Input::Exited(exit));
             }
             Message::Task(task, Input::Lost(why)) => {
                 if let Some(handle) = self.handles.remove(&task) {

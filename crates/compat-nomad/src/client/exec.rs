@@ -133,8 +133,10 @@ async fn forward(
     gone: &CancellationToken,
 ) -> Result<(), LocalError> {
     loop {
-        // Dropping `next` loses nothing; after `gone` nobody reads any more.
+        // Dropping `next` loses nothing; after `gone` nobody reads any more. Output first: whoever
+        // ran the command stops reading input when it has told the exit, which looks like `gone`.
         let output = tokio::select! {
+            biased;
             output = outputs.next() => output,
             () = gone.cancelled() => return Ok(()),
         };
