@@ -228,11 +228,13 @@ pgrep_ours() { # WORD -> pids of ours with this word on the command line
   return $found
 }
 
-# Agents remove the group of each task that ends; what a killed agent left is empty by now.
+# Agents remove the control group of each task that ends; a killed agent left empty ones. A group
+# that somebody uses cannot be removed, so trying all of ours is safe.
 remove_cgroups() {
   local dir
   while IFS= read -r dir; do rmdir "$dir" 2>/dev/null || true; done < <(
-    find /sys/fs/cgroup -depth -type d -path '*/nomad.slice/*' 2>/dev/null || true)
+    find /sys/fs/cgroup -mindepth 1 -depth -type d \( -path '*/cos/*' -o -name cos \
+      -o -path '*/cos.slice/*' -o -name cos.slice \) 2>/dev/null || true)
 }
 
 case "${1:-}" in
