@@ -40,7 +40,6 @@ pub(crate) struct Settings {
     pub(crate) advertise: BTreeMap<String, String>,
     pub(crate) ports: BTreeMap<String, i32>,
     pub(crate) log_level: Option<String>,
-    pub(crate) log_json: bool,
     pub(crate) server: ServerSettings,
     pub(crate) client: ClientSettings,
     /// `plugin "<name>" { config {} }`, merged over all files.
@@ -88,7 +87,6 @@ pub(crate) struct ClientSettings {
     pub(crate) memory_total_mb: Option<u64>,
     pub(crate) disk_total_mb: Option<u64>,
     pub(crate) gc_max_allocs: Option<u32>,
-    pub(crate) gc_interval: Option<Duration>,
     pub(crate) max_kill_timeout: Option<Duration>,
 }
 

@@ -51,6 +51,9 @@ pub enum TagError {
         /// What is wrong with it.
         reason: &'static str,
     },
+    /// The option restricts who may come in, and cannot be enforced.
+    #[error("{0}= is not supported; serving the route without it would open it to everybody")]
+    Restriction(String),
     /// The protocol cannot be served.
     #[error("proto={0} is not supported; use http, https or tcp")]
     Protocol(String),
@@ -95,6 +98,7 @@ fn apply_option(spec: &mut RouteSpec, tag: &str, word: &str) -> Result<(), TagEr
         }
         "host" => spec.upstream_host = Some(value.to_owned()),
         "tlsskipverify" => spec.skip_verify = value == "true",
+        "allow" | "deny" | "auth" => return Err(TagError::Restriction(name.to_owned())),
         _ => {} // kept for display only, as the doc of this file says
     }
     spec.options.insert(name.to_owned(), value.to_owned());
@@ -172,6 +176,10 @@ mod tests {
     fn what_cannot_be_served_says_why() {
         check("urlprefix-", "no route after `urlprefix-`");
         check("urlprefix-/a proto=grpc", "proto=grpc is not supported; use http, https or tcp");
+        check(
+            "urlprefix-/a allow=ip:10.0.0.0/8",
+            "allow= is not supported; serving the route without it would open it to everybody",
+        );
         check(
             "urlprefix-:x proto=tcp",
             "`:x` in `urlprefix-:x proto=tcp`: a tcp route is written `:port`",

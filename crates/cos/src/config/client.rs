@@ -8,7 +8,8 @@ use super::ClientSettings;
 use super::read::set;
 
 /// Keys of Nomad that tune what cos does otherwise or does not have.
-const NO_EFFECT: [&str; 29] = [
+const NO_EFFECT: [&str; 30] = [
+    "gc_interval",
     "state_dir",
     "alloc_dir",
     "alloc_mounts_dir",
@@ -99,7 +100,6 @@ pub(super) fn read(
     set(&mut settings.disk_total_mb, amount(fields, "disk_total_mb"));
     let allocs = fields.integer_in("gc_max_allocs", 0, i64::from(u32::MAX));
     set(&mut settings.gc_max_allocs, allocs.and_then(|count| u32::try_from(count).ok()));
-    set(&mut settings.gc_interval, fields.duration("gc_interval"));
     set(&mut settings.max_kill_timeout, fields.duration("max_kill_timeout"));
     for key in NO_EFFECT_TOLD {
         if fields.has(key) {

@@ -83,8 +83,8 @@ fn log(settings: &mut Settings, fields: &mut Fields<'_>) {
             fields.report(entry.node.span, summary, "trace, debug, info, warn, error or off");
         }
     }
-    if let Some(json) = fields.boolean("log_json") {
-        settings.log_json = json;
+    if fields.boolean("log_json") == Some(true) {
+        settings.warnings.push("`log_json` has no effect; the log is text".to_owned());
     }
     if fields.has("log_file") {
         settings.warnings.push("`log_file` has no effect; the log goes to stderr".to_owned());

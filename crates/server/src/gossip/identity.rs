@@ -6,14 +6,14 @@
 //!   is the newer and wins.
 //! - A packet that cannot be read is refused, never half read.
 
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
 use bytes::{Buf, BufMut};
 use foca::{Codec, Header, Member};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
-
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
 
 /// The tag that a member sets before it leaves on purpose.
 pub(crate) const LEAVING: &str = "leaving";
