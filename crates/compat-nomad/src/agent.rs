@@ -3,23 +3,19 @@
 use std::collections::BTreeMap;
 
 use axum::Router;
-use axum::body::Body as HttpBody;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use cos_http::local::Frame;
 use cos_http::params::is_pretty;
-use cos_http::{ApiError, LogLevel, Params, Reply};
+use cos_http::{ApiError, Params, Reply};
 use cos_model::version;
 use cos_state::{Member, MemberStatus};
-use futures_util::StreamExt;
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use crate::client::frames;
 use crate::context::Nomad;
-use crate::write;
+use crate::{monitor, write};
 
 pub(crate) fn routes() -> Router<Nomad> {
     Router::new()
@@ -28,7 +24,7 @@ pub(crate) fn routes() -> Router<Nomad> {
         .route("/v1/agent/join", write(join))
         .route("/v1/agent/servers", get(servers).put(set_servers).post(set_servers))
         .route("/v1/agent/health", get(health))
-        .route("/v1/agent/monitor", get(monitor))
+        .route("/v1/agent/monitor", get(monitor::monitor))
 }
 
 /// A server as gossip knows it.
@@ -206,27 +202,4 @@ async fn health(State(nomad): State<Nomad>, params: Params) -> Result<Response, 
         return Ok(response);
     }
     Ok((StatusCode::INTERNAL_SERVER_ERROR, response).into_response())
-}
-
-async fn monitor(State(nomad): State<Nomad>, params: Params) -> Result<Response, ApiError> {
-    let name = params.text("log_level").unwrap_or("info");
-    let level = LogLevel::from_name(name)
-        .ok_or_else(|| ApiError::bad_request(format!("Unknown log level: {name}")))?;
-    let plain = params.flag("plain")?;
-    if params.text("node_id").is_some() || params.text("server_id").is_some() {
-        return Err(ApiError::unsupported(
-            "cos shows the log of the agent that is asked; ask the other agent's address",
-        ));
-    }
-    let lines = nomad.api.agent.logs(level, params.flag("log_json")?);
-    if plain {
-        let bytes = lines.map(|line| Ok::<_, std::convert::Infallible>(line + "\n"));
-        let kind = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        return Ok((kind, HttpBody::from_stream(bytes)).into_response());
-    }
-    let pieces = lines.map(|line| {
-        let data = bytes::Bytes::from(line + "\n");
-        Ok(Frame { data, ..Frame::default() })
-    });
-    Ok(frames::framed(pieces.boxed()))
 }

@@ -42,7 +42,7 @@ pub(crate) fn routes(nomad: &Nomad) -> Router<Nomad> {
 }
 
 /// Who answers a request.
-enum Answerer {
+pub(crate) enum Answerer {
     /// This machine.
     Here,
     /// The machine at this HTTP address.
@@ -128,7 +128,7 @@ async fn answerer_of_alloc(
     }
 }
 
-async fn answerer_of_node(
+pub(crate) async fn answerer_of_node(
     nomad: &Nomad,
     node: NodeId,
     first_hop: bool,

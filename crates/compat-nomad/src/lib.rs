@@ -23,6 +23,7 @@ mod deployments;
 mod evaluations;
 mod job;
 mod jobs;
+mod monitor;
 mod namespaces;
 mod nodes;
 mod operator;

@@ -86,9 +86,9 @@ fn fields(diff: &Value, depth: usize) -> String {
 
 fn mark(diff: &Value) -> &'static str {
     match text(diff, "Type").as_str() {
-        "Added" => "+   ",
-        "Deleted" => "-   ",
+        "Added" => "+ ",
+        "Deleted" => "- ",
         "Edited" => "+/- ",
-        _ => "    ",
+        _ => "",
     }
 }

@@ -34,7 +34,7 @@ pub(super) fn status(context: Context) -> Running {
 }
 
 /// Finds a node by the beginning of its id, or by its name.
-async fn find_node(context: &Context, id: &str) -> Result<Value, Failure> {
+pub(super) async fn find_node(context: &Context, id: &str) -> Result<Value, Failure> {
     let nodes = context.client.get("/v1/nodes").await?.body;
     let named = nodes.as_array().into_iter().flatten().find(|node| text(node, "Name") == id);
     match named {
@@ -219,14 +219,15 @@ async fn meant(context: &Context) -> Result<String, Failure> {
 pub(super) fn drain(context: Context) -> Running {
     Box::pin(async move {
         let (enable, disable) = (context.flags.on("enable"), context.flags.on("disable"));
-        let id = meant(&context).await?;
-        if context.flags.on("monitor") && !enable && !disable {
-            return follow(&context, &id).await;
-        }
-        if enable == disable {
+        let only_follow = context.flags.on("monitor") && !enable && !disable;
+        if enable == disable && !only_follow {
             return Err(Failure::Usage(
                 "Either the '-enable' or '-disable' flag must be set".to_owned(),
             ));
+        }
+        let id = meant(&context).await?;
+        if only_follow {
+            return follow(&context, &id).await;
         }
         let request = if enable {
             let nanos = deadline(&context)?;

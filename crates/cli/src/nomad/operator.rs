@@ -5,6 +5,7 @@ use std::io::Write;
 use futures_util::StreamExt;
 use serde_json::Value;
 
+use super::node::find_node;
 use crate::client::escape;
 use crate::command::{Context, Failure, Running};
 use crate::output::{at, list, number, pairs, row, structured, table, text};
@@ -12,12 +13,19 @@ use crate::output::{at, list, number, pairs, row, structured, table, text};
 pub(super) fn members(context: Context) -> Running {
     Box::pin(async move {
         context.no_arguments()?;
-        let answer = context.client.get("/v1/agent/members").await?.body;
-        if structured(&context.flags, &answer)? {
-            return Ok(0);
-        }
+        let mut answer = context.client.get("/v1/agent/members").await?.body;
         let leader = context.client.get("/v1/status/leader").await.ok();
         let leader = leader.and_then(|answer| answer.body.as_str().map(str::to_owned));
+        let members = answer.get_mut("Members").and_then(Value::as_array_mut);
+        for member in members.into_iter().flatten() {
+            let leads = is_leader(member, leader.as_deref());
+            if let Some(tags) = member.get_mut("Tags").and_then(Value::as_object_mut) {
+                tags.insert("Leader".to_owned(), leads.to_string().into());
+            }
+        }
+        if structured(&context.flags, at(&answer, "Members"))? {
+            return Ok(0);
+        }
         let detailed = context.flags.on("detailed") || context.flags.on("verbose");
         let mut header = row(["Name", "Address", "Port", "Status", "Leader"]);
         header.push(if detailed { "Protocol" } else { "Raft Version" }.to_owned());
@@ -27,15 +35,12 @@ pub(super) fn members(context: Context) -> Running {
         }
         let mut rows = vec![header];
         for member in list(&answer, "Members") {
-            let rpc = format!("{}:{}", tag(member, "rpc_addr", "Addr"), text(member, "Tags.port"));
-            let stated = text(member, "Tags.rpc_addr");
-            let leads = leader.as_ref().is_some_and(|leader| *leader == rpc || *leader == stated);
             let mut cells = vec![
                 text(member, "Name"),
                 text(member, "Addr"),
                 text(member, "Port"),
                 text(member, "Status"),
-                leads.to_string(),
+                text(member, "Tags.Leader"),
             ];
             cells.push(if detailed { text(member, "ProtocolCur") } else { "3".to_owned() });
             cells.extend([
@@ -60,6 +65,12 @@ pub(super) fn members(context: Context) -> Running {
         }
         Ok(0)
     })
+}
+
+fn is_leader(member: &Value, leader: Option<&str>) -> bool {
+    let rpc = format!("{}:{}", tag(member, "rpc_addr", "Addr"), text(member, "Tags.port"));
+    let stated = text(member, "Tags.rpc_addr");
+    leader.is_some_and(|leader| leader == rpc || leader == stated)
 }
 
 fn tag(member: &Value, tag: &str, field: &str) -> String {
@@ -151,10 +162,12 @@ pub(super) fn monitor(context: Context) -> Running {
             "/v1/agent/monitor?log_level={}&log_json={json}&plain=true",
             escape(&level.to_lowercase())
         );
-        for (flag, parameter) in [("node-id", "node_id"), ("server-id", "server_id")] {
-            if let Some(id) = context.flags.value(flag) {
-                path = format!("{path}&{parameter}={}", escape(id));
-            }
+        if let Some(id) = context.flags.value("node-id") {
+            let node = find_node(&context, id).await?;
+            path = format!("{path}&node_id={}", escape(&text(&node, "ID")));
+        }
+        if let Some(id) = context.flags.value("server-id") {
+            path = format!("{path}&server_id={}", escape(id));
         }
         let mut stream = context.client.stream(&path).await?.bytes_stream();
         while let Some(part) = stream.next().await {

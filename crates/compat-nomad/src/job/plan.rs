@@ -110,6 +110,11 @@ fn count(state: &State, job: &Job, plan: &Plan) -> BTreeMap<String, DesiredUpdat
             updates.entry(alloc.group.to_string()).or_default().stop += 1;
         }
     }
+    // What finds no room is wanted all the same.
+    for (group, missed) in &plan.eval.failed_groups {
+        let counts = updates.entry(group.clone()).or_default();
+        counts.place += 1 + u64::from(missed.coalesced_failures);
+    }
     for id in plan.followups.keys() {
         if let Some(alloc) = state.alloc(*id) {
             updates.entry(alloc.group.to_string()).or_default().reschedule_later += 1;
