@@ -80,7 +80,7 @@ class Keys(unittest.TestCase):
         key = f"{self.root}/watched"
         must(consul("kv", "put", key, "one"))
         process = subprocess.Popen(
-            ["consul", "watch", "-type=key", f"-key={key}", "sh", "-c", "cat; echo"], stdout=subprocess.PIPE, text=True
+            ["consul", "watch", "-type=key", f"-key={key}", "cat"], stdout=subprocess.PIPE, text=True
         )
         killer = subprocess.Popen(["sh", "-c", f"sleep 15; kill {process.pid}"])
         try:

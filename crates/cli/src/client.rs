@@ -93,6 +93,15 @@ impl Client {
         decode(response).await.map(Some)
     }
 
+    /// Reads JSON of what may come and go: null while it is not there.
+    pub(crate) async fn watch(&self, path: &str) -> Result<Answer, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        if response.status() == StatusCode::NOT_FOUND {
+            return Ok(Answer { index: index_of(&response), body: Value::Null });
+        }
+        decode(response).await
+    }
+
     /// Writes, and reads the answer.
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
         self.request(Method::PUT, path, Some(body.to_string().into_bytes())).await
@@ -231,11 +240,7 @@ async fn decode(response: reqwest::Response) -> Result<Answer, Failure> {
     if !response.status().is_success() {
         return Err(refused(response).await);
     }
-    let headers = response.headers();
-    let index = ["x-nomad-index", "x-consul-index"]
-        .iter()
-        .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok())
-        .unwrap_or(0);
+    let index = index_of(&response);
     let bytes = response.bytes().await.map_err(|error| Failure::new(causes(&error)))?;
     if bytes.is_empty() {
         return Ok(Answer { index, body: Value::Null });
@@ -243,6 +248,15 @@ async fn decode(response: reqwest::Response) -> Result<Answer, Failure> {
     let body = serde_json::from_slice(&bytes)
         .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))?;
     Ok(Answer { index, body })
+}
+
+/// The index that an answer carries, to wait for what comes after it.
+fn index_of(response: &reqwest::Response) -> u64 {
+    let headers = response.headers();
+    ["x-nomad-index", "x-consul-index"]
+        .iter()
+        .find_map(|name| headers.get(*name)?.to_str().ok()?.parse().ok())
+        .unwrap_or(0)
 }
 
 async fn refused(response: reqwest::Response) -> Failure {

@@ -131,7 +131,7 @@ pub(crate) const COMMANDS: &[Command] = &[
     ),
     command(
         "watch",
-        "",
+        "[command]",
         "Prints something whenever it changes",
         &[
             with("type", "what", "key, keyprefix, services, nodes, service or checks."),
@@ -143,7 +143,8 @@ pub(crate) const COMMANDS: &[Command] = &[
             with("state", "name", "For checks."),
         ],
         watch::run,
-    ),
+    )
+    .verbatim(),
 ];
 
 fn version(context: Context) -> Running {

@@ -494,7 +494,7 @@ const fn command(
 }
 
 impl Command {
-    const fn verbatim(self) -> Self {
+    pub(crate) const fn verbatim(self) -> Self {
         Self { rest_is_verbatim: true, ..self }
     }
 }

@@ -14,17 +14,15 @@ pub(super) fn run(context: Context) -> Running {
     Box::pin(async move {
         let path = path_of(&context)?;
         let separator = if path.contains('?') { '&' } else { '?' };
+        let one_key = context.flags.value("type") == Some("key");
         let mut index = 0;
         loop {
             let path = format!("{path}{separator}index={index}&wait=5m");
-            let found = context.client.find(&path).await?;
-            // What is not there yet is an empty list, and worth waiting for.
-            let (body, next) = match found {
-                Some(answer) => (answer.body, answer.index),
-                None => (Value::Null, index.max(1)),
-            };
-            let changed = next != index;
-            index = next;
+            let answer = context.client.watch(&path).await?;
+            let body = if one_key { one(answer.body) } else { answer.body };
+            let changed = answer.index != index;
+            // Zero would not wait, and an index that went back says that the servers began anew.
+            index = if answer.index < index { 0 } else { answer.index.max(1) };
             if context.flags.arguments.is_empty() {
                 println!("{}", serde_json::to_string_pretty(&body).unwrap_or_default());
                 return Ok(0);
@@ -34,6 +32,14 @@ pub(super) fn run(context: Context) -> Running {
             }
         }
     })
+}
+
+/// The only element of a list.
+fn one(body: Value) -> Value {
+    match body {
+        Value::Array(mut found) if found.len() == 1 => found.remove(0),
+        other => other,
+    }
 }
 
 fn path_of(context: &Context) -> Result<String, Failure> {

@@ -17,9 +17,14 @@ const SECOND: Duration = Duration::from_secs(1);
 const MINUTE: Duration = Duration::from_mins(1);
 const HOUR: Duration = Duration::from_hours(1);
 
-/// Whether an update block says anything. Nomad writes one of zeros for "none".
+/// How many fields an update block has at least that a program wrote out in full.
+const UPDATE_FIELDS_MIN: usize = 8;
+
+/// Whether an update block says anything. Nomad writes one of zeros, with every field, for "none";
+/// a person who writes a zero means it.
 pub(super) fn says_something(fields: &Fields) -> bool {
-    fields.values().any(|value| !is_empty(value))
+    let written_in_full = fields.len() >= UPDATE_FIELDS_MIN;
+    !fields.is_empty() && (!written_in_full || fields.values().any(|value| !is_empty(value)))
 }
 
 /// Reads a complete update policy from what is left after merging.
