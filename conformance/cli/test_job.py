@@ -124,7 +124,7 @@ class Life(unittest.TestCase):
     def test_a_batch_job_ends_complete(self):
         name = unique("batch")
         self.addCleanup(purge, name)
-        submit(sleeper(name, kind="batch", script="echo done; exit 0").replace("update {\n      min_healthy_time = \\\"0s\\\"\n    }", ""))
+        submit(sleeper(name, kind="batch", script="echo done; exit 0"))
         wait_for("complete", lambda: [a["ClientStatus"] for a in allocations(name)] == ["complete"])
         self.assertEqual(must(nomad("logs", allocations(name)[0]["ID"])).out, "done\n")
         wait_for("dead", lambda: api(f"/v1/job/{name}").json()["Status"] == "dead")
@@ -132,7 +132,7 @@ class Life(unittest.TestCase):
     def test_a_system_job_runs_on_every_node_of_its_datacenters(self):
         name = unique("system")
         self.addCleanup(purge, name)
-        submit(sleeper(name, kind="system", datacenter="*").replace('update {\n      min_healthy_time = "0s"\n    }', ""))
+        submit(sleeper(name, kind="system", datacenter="*"))
         found = wait_for("three", lambda: running(name, 3))
         self.assertEqual(sorted(a["NodeName"] for a in found), ["client-1", "client-2", "spare-1"])
 

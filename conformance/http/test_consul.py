@@ -175,7 +175,7 @@ class Reading(unittest.TestCase):
         )
 
     def test_wrong_bodies_are_refused(self):
-        for body in (b"{", b'{"Name": 7}', b"{}", b'{"Name": "x", "Check": {"TTL": "soon"}}'):
+        for body in (b"{", b'{"Name": {}}', b"{}", b'{"Name": "x", "Check": {"TTL": "soon"}}'):
             answer = registry("/v1/agent/service/register", method="PUT", body=body)
             self.assertEqual(answer.status, 400, (body, answer.text))
         self.assertEqual(registry("/v1/agent/check/pass/unknown", method="PUT").status, 404)
@@ -196,6 +196,12 @@ job "{name}" {{
     service {{
       name = "backend"
       port = "http"
+      check {{
+        type     = "http"
+        path     = "/"
+        interval = "1s"
+        timeout  = "1s"
+      }}
     }}
     task "t" {{
       driver = "raw_exec"
@@ -216,6 +222,11 @@ job "{name}" {{
       name = "{name}"
       port = "http"
       tags = ["urlprefix-{name}.example.org/"]
+      check {{
+        type     = "tcp"
+        interval = "1s"
+        timeout  = "1s"
+      }}
     }}
     task "t" {{
       driver = "raw_exec"

@@ -160,15 +160,14 @@ def running(job, count):
 
 def sleeper(name, count=1, datacenter="dc1", kind="service", script="echo out; echo err >&2; exec sleep 600"):
     """A job of shells that wait."""
+    update = 'update {\n      min_healthy_time = "0s"\n    }' if kind == "service" else ""
     return f"""
 job "{name}" {{
   datacenters = ["{datacenter}"]
   type        = "{kind}"
   group "g" {{
     count = {count}
-    update {{
-      min_healthy_time = "0s"
-    }}
+    {update}
     task "t" {{
       driver = "raw_exec"
       config {{
