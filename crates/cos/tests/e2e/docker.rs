@@ -109,6 +109,10 @@ job "contained" {{
   }}
   group "ping" {{
     count = 2
+    restart {{
+      attempts = 10
+      delay    = "100ms"
+    }}
     network {{
       port "http" {{
         to = 8080
@@ -174,7 +178,9 @@ async fn containers_answer_behind_the_ingress_outlive_their_agent_and_are_remove
     make_image(&site);
     let mut agent = site.agent("both", |place| {
         let server = "server {\n  enabled = true\n  bootstrap_expect = 1\n}\n";
-        format!("{server}{}", place.client(&[place.address]))
+        // Containers reach each other at the address of the bridge, not at the agent's loopback.
+        let client = "client {\n  network_interface = \"docker0\"\n}\n";
+        format!("{server}{}{client}", place.client(&[place.address]))
     });
     agent.start_alone().await;
     let registry = format!("{}:{}", bridge(), Place::consul());
