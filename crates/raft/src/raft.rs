@@ -332,8 +332,11 @@ async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
     let mut source = engine.metrics();
     drop(engine);
     loop {
-        let now = Metrics::of(&source.borrow_and_update());
-        announce(&sender.borrow(), &now);
+        let (now, was_told_to) = {
+            let seen = source.borrow_and_update();
+            (Metrics::of(&seen), matches!(seen.running_state, Err(Fatal::Stopped)))
+        };
+        announce(&sender.borrow(), &now, was_told_to);
         sender.send_if_modified(|metrics| {
             let changed = *metrics != now;
             *metrics = now;
@@ -346,7 +349,7 @@ async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
 }
 
 /// Logs what an operator wants to know of the change.
-fn announce(before: &Metrics, now: &Metrics) {
+fn announce(before: &Metrics, now: &Metrics, was_told_to: bool) {
     if before.leader != now.leader {
         if let Some((id, address)) = &now.leader {
             tracing::info!(%id, address, term = now.term, "raft has a leader");
@@ -358,7 +361,11 @@ fn announce(before: &Metrics, now: &Metrics) {
         tracing::info!(voters = ?now.voters, "the raft group has changed");
     }
     if let Some(failure) = now.failure.as_ref().filter(|_| before.failure.is_none()) {
-        tracing::error!(failure, "raft has stopped");
+        if was_told_to {
+            tracing::info!("raft has stopped");
+        } else {
+            tracing::error!(failure, "raft has stopped");
+        }
     }
 }
 
