@@ -45,6 +45,11 @@ async fn the_agent_describes_itself() {
     agent.get("/v1/agent/monitor?plain=true", 200, &json!("one\ntwo\n"));
     agent.get("/v1/agent/monitor", 200, &json!("{\"Data\":\"b25lCg==\"}{\"Data\":\"dHdvCg==\"}"));
     agent.get("/v1/agent/monitor?log_level=loud", 400, &json!("Unknown log level: loud"));
+    agent.get("/v1/agent/monitor?plain=true&server_id=leader", 200, &json!("one\ntwo\n"));
+    let nobody = "/v1/agent/monitor?server_id=nobody";
+    agent.get(nobody, 400, &json!("unknown Nomad server nobody"));
+    let both = "/v1/agent/monitor?server_id=leader&node_id=x";
+    agent.get(both, 400, &json!("Cannot target node and server simultaneously"));
 }
 
 #[tokio::test]

@@ -56,6 +56,13 @@ async fn logs_are_found_through_any_agent() {
         let answer = agent.ask("GET", &logs, Vec::new()).await;
         assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "hello world"));
     }
+    for whose in [format!("node_id={}", node().id), "server_id=leader".to_owned()] {
+        let monitor = format!("/v1/agent/monitor?plain=true&{whose}");
+        for agent in [&server, &client] {
+            let answer = agent.ask("GET", &monitor, Vec::new()).await;
+            assert_eq!((answer.status.as_u16(), answer.text.as_str()), (200, "one\ntwo\n"));
+        }
+    }
     // The server believes that it is there; the machine does not have it and asks nobody else.
     let gone = AllocId::from_bits(0xCC);
     place(&server, "web", gone);

@@ -100,6 +100,23 @@ fn keys_ignore_case_and_values_may_be_quoted() {
 }
 
 #[test]
+fn a_zero_in_an_update_block_is_meant_unless_all_of_it_is_zero() {
+    let healthy_time = |update: serde_json::Value| {
+        let group =
+            json!({ "Name": "g", "Update": update, "Tasks": [{ "Name": "t", "Driver": "exec" }] });
+        let parsed = read(json!({ "ID": "j", "TaskGroups": [group] })).expect("valid");
+        parsed.job.groups[0].update.as_ref().map(|update| update.min_healthy_time.as_secs())
+    };
+    assert_eq!(healthy_time(json!({ "MinHealthyTime": 0 })), Some(0));
+    assert_eq!(healthy_time(json!({})), Some(10));
+    let none = json!({
+        "Stagger": 0, "MaxParallel": 0, "HealthCheck": "", "MinHealthyTime": 0, "HealthyDeadline": 0,
+        "ProgressDeadline": 0, "Canary": 0, "AutoRevert": false, "AutoPromote": false,
+    });
+    assert_eq!(healthy_time(none), Some(10));
+}
+
+#[test]
 fn a_job_may_come_without_the_key_around_it() {
     let bare = json!({ "ID": "j", "TaskGroups": [] });
     let wrapped = json!({ "Job": bare, "EnforceIndex": true });
