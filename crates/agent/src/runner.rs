@@ -51,6 +51,10 @@ const MESSAGES_MAX: usize = 64;
 /// The longest wait for an allocation's leave from discovery.
 const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
 
+/// The wait between a task's leave from discovery and its signal: every agent's ingress has to hear
+/// of it, and requests that were on their way then have to be answered.
+const SPREAD_TIME: Duration = Duration::from_millis(150);
+
 /// What all allocations of an agent share.
 #[derive(Debug)]
 pub(crate) struct Host {
@@ -236,7 +240,10 @@ impl Runner {
 
     /// The time until something is due.
     fn wait(&self) -> Option<Duration> {
-        let health = self.health.as_ref().and_then(|(_, tracker)| tracker.due());
+        // `judge` looks no more at an allocation that is to stop; neither may its deadline wake it.
+        let judged = self.machine.is_stopping() || self.verdict.is_some();
+        let health =
+            self.health.as_ref().filter(|_| !judged).and_then(|(_, tracker)| tracker.due());
         let due = [self.machine.due(), health].into_iter().flatten().min()?;
         Some(due.since(self.now()))
     }
@@ -379,12 +386,16 @@ impl Runner {
         }
         self.registered.clone_from(&wanted);
         self.telling = true;
-        let (registry, messages, id) =
-            (self.host.registry.clone(), self.messages.clone(), self.id());
+        let somebody_leaves = !self.machine.leaving().is_empty();
+        let (registry, messages) = (self.host.registry.clone(), self.messages.clone());
+        let id = self.id();
         self.spawn_until_stop("catalog change", async move {
             let change = tokio::time::timeout(LEAVE_TIMEOUT, registry.set(id, wanted));
             if let Ok(Err(error)) = change.await {
                 tracing::debug!(alloc = %id, %error, "catalog not told, it will be repaired");
+            }
+            if somebody_leaves {
+                tokio::time::sleep(SPREAD_TIME).await;
             }
             // The runner may have gone.
             drop(messages.send(Message::Told).await);

@@ -64,7 +64,10 @@ pub(crate) async fn run(shared: Arc<Shared>, mut liveness: mpsc::Receiver<Livene
         }
         // Each arm may be dropped: nothing is lost but what only a leader needs.
         tokio::select! {
-            changed = metrics.changed() => if changed.is_err() { return },
+            changed = metrics.changed() => if changed.is_err() {
+                // Consensus has ended; why, and whether the rest has to end, others look after.
+                return stop.cancelled().await;
+            },
             _not_for_us = liveness.recv() => {}
             () = stop.cancelled() => return,
         }
