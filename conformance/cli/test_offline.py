@@ -1,5 +1,6 @@
 """Commands that need no agent: versions, and what they make of job files, good and bad."""
 
+import os
 import pathlib
 import re
 import resource
@@ -111,6 +112,18 @@ class Files(unittest.TestCase):
         must(run("nomad", "job", "init", "-short", file))
         must(nomad("job", "validate", file, env=NOWHERE))
         self.assertNotEqual(nomad("job", "init", file).code, 0, "it must not overwrite")
+
+
+class Pipes(unittest.TestCase):
+    def test_a_reader_that_has_gone_is_no_error(self):
+        for words in (["nomad", "-help"], ["cos"], ["nomad", "job", "run", "-help"], ["consul", "version"]):
+            read, write = os.pipe()
+            os.close(read)
+            try:
+                answer = subprocess.run(words, stdout=write, stderr=subprocess.PIPE, text=True, check=False)
+            finally:
+                os.close(write)
+            self.assertEqual((answer.returncode, answer.stderr), (0, ""), words)
 
 
 class Unreachable(unittest.TestCase):

@@ -13,7 +13,8 @@
 //!
 //! - Starting agents. The program does that.
 
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "this crate speaks to the user")]
+#[macro_use]
+mod print;
 
 mod client;
 mod command;
