@@ -104,6 +104,30 @@ async fn named_ports(agent: &Agent, service: &str, ports: &[u64]) -> usize {
 }
 
 #[tokio::test]
+async fn an_update_loses_no_request() {
+    let site = Site::new();
+    let mut agent = site.agent("dev", client).dev();
+    agent.start_alone().await;
+    let text = ping(&agent, 3);
+    agent.run_job(&site.file("ping.hcl", &text)).await;
+    // With this many hops behind it, an instance answers without asking another one.
+    let page = agent.ingress("/ping?hop=10");
+    until("route", PATIENCE, async || get(&page).await).await;
+
+    let next = site.file("next.hcl", &text.replace("${NOMAD_DC}", "next"));
+    let mut update = std::pin::pin!(agent.run_job(&next));
+    let said = loop {
+        tokio::select! {
+            said = &mut update => break said,
+            answer = get(&page) => assert!(answer.is_some(), "a request failed"),
+        }
+    };
+    assert!(said.contains("successful"), "{said}");
+    let answer = get(&page).await.expect("an answer");
+    assert!(answer.contains("[next,v1](PONG)"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_task_is_entered_restarted_and_started_again_when_it_dies() {
     let site = Site::new();
     let mut agent = site.agent("dev", client).dev();
