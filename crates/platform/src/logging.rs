@@ -26,8 +26,11 @@ const RECENT_LINES: usize = 512;
 /// How many lines a slow subscriber may lag behind before it loses some.
 const PENDING_LINES: usize = 1024;
 /// Libraries whose inner life is only of interest to who debugs them, and what they may say. The
-/// consensus engine warns ten times a second while a server is down; `cos_raft` says it once.
-const QUIET_TARGETS: [(&str, LevelFilter); 6] = [
+/// consensus engine warns ten times a second while a server is down; `cos_raft` says it once. The
+/// engine's handle calls every request an error that comes while it stops, and returns the same as
+/// a value. The first target that fits decides.
+const QUIET_TARGETS: [(&str, LevelFilter); 7] = [
+    ("openraft::raft::raft_inner", LevelFilter::OFF),
     ("openraft", LevelFilter::ERROR),
     ("h2", LevelFilter::WARN),
     ("hyper", LevelFilter::WARN),
