@@ -93,7 +93,7 @@ class Life(unittest.TestCase):
         name = unique("scaled")
         self.addCleanup(purge, name)
         submit(sleeper(name))
-        wait_for("deployed", lambda: api(f"/v1/job/{name}/deployment").json()["Status"] == "successful")
+        wait_for("deployed", lambda: (api(f"/v1/job/{name}/deployment").json() or {}).get("Status") == "successful")
         must(nomad("job", "scale", "-detach", name, "g", "3"))
         wait_for("three", lambda: running(name, 3))
         history = must(nomad("job", "history", name)).out

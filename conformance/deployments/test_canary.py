@@ -57,7 +57,7 @@ class Canaries(unittest.TestCase):
         self.finished(name)
 
     def test_canaries_that_are_not_healthy_cannot_be_promoted(self):
-        name = self.begun(1, healthy_in=-1)
+        name = self.begun(1, healthy_in=-1, impatient=True)
         wait_for("the canary runs", lambda: self.versions(name, 4) == [0, 0, 0, 1])
         answer = nomad("job", "promote", "-detach", name)
         self.assertEqual(answer.code, 1)

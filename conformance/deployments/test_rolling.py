@@ -11,6 +11,12 @@ def deployments(name):
     return api(f"/v1/job/{name}/deployments").json()
 
 
+def events(allocation):
+    """What happened to the tasks of a listed allocation."""
+    states = (allocation["TaskStates"] or {}).values()
+    return [event["DisplayMessage"] for state in states for event in state["Events"]]
+
+
 def latest(name, version):
     found = [d for d in deployments(name) if d["JobVersion"] == version]
     return found[0] if found else None
@@ -19,6 +25,9 @@ def latest(name, version):
 def ended(name, version, status, seconds=40):
     def level():
         found = latest(name, version)
+        if found and found["Status"] != status and found["Status"] in ("failed", "successful"):
+            told = [(a["ClientStatus"], a["DeploymentStatus"], events(a)) for a in allocations(name)]
+            raise AssertionError(f"version {version} is {found['Status']}: {found['StatusDescription']}: {told}")
         return found if found and found["Status"] == status else None
 
     return wait_for(f"version {version} is {status}", level, seconds)
@@ -63,7 +72,7 @@ class Rolling(unittest.TestCase):
       unlimited      = true
     }"""
         name = self.first(update="auto_revert = true", group=again)
-        submit(job(name, count=3, update="auto_revert = true", group=again, healthy_in=-1))
+        submit(job(name, count=3, update="auto_revert = true", group=again, healthy_in=-1, impatient=True))
         failed = ended(name, 1, "failed")
         self.assertEqual(
             failed["StatusDescription"], "Failed due to progress deadline - rolling back to job version 0"
@@ -82,7 +91,7 @@ class Rolling(unittest.TestCase):
     def test_run_says_by_its_exit_code_that_a_deployment_failed(self):
         name = unique("never")
         self.addCleanup(purge, name)
-        answer = nomad("job", "run", job_file(job(name, healthy_in=-1)))
+        answer = nomad("job", "run", job_file(job(name, healthy_in=-1, impatient=True)))
         self.assertEqual(answer.code, 1, answer)
         self.assertIn("Failed due to progress deadline", answer.out)
 

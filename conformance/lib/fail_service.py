@@ -3,8 +3,12 @@
 from cluster import SAMPLES
 
 
-def job(name, count=1, update="", group="", check="", healthy_in=0, healthy_for=-1, note=""):
-    """A job file; `note` makes a new version that behaves alike."""
+def job(name, count=1, update="", group="", check="", healthy_in=0, healthy_for=-1, note="", impatient=False):
+    """A job file; `note` makes a new version that behaves alike.
+
+    Deadlines leave a busy machine time; what is meant to miss them says that it is impatient.
+    """
+    healthy, progress = ("5s", "9s") if impatient else ("40s", "60s")
     return f"""
 job "{name}" {{
   datacenters = ["dc1"]
@@ -14,8 +18,8 @@ job "{name}" {{
     update {{
       max_parallel      = 1
       min_healthy_time  = "500ms"
-      healthy_deadline  = "5s"
-      progress_deadline = "9s"
+      healthy_deadline  = "{healthy}"
+      progress_deadline = "{progress}"
       {update}
     }}
     network {{
