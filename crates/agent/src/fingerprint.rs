@@ -184,7 +184,7 @@ fn attributes(
         ("nomad.service_discovery", "true".to_owned()),
         ("cos.version", version::COS.to_owned()),
         ("consul.version", version::CONSUL.to_owned()),
-        ("consul.datacenter", config.datacenter.clone()),
+        ("consul.datacenter", config.region.clone()),
         ("unique.consul.name", config.node_name.clone()),
         ("unique.hostname", machine.hostname.clone()),
         ("unique.network.ip-address", address.to_owned()),
