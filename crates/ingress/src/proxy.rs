@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpStream;
+use tokio::runtime::LocalOptions;
 use tokio::sync::mpsc;
 
 use cos_platform::{Clock, Tasks};
@@ -25,6 +26,7 @@ mod redirect;
 mod tls;
 
 use forward::Forwarder;
+use headers::Origin;
 
 /// How long a client may take to send its request's head.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -59,12 +61,23 @@ impl Workers {
         for number in 0..count {
             let (queue, accepted) = mpsc::unbounded_channel();
             queues.push(queue);
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            let (started, outcome) = std::sync::mpsc::sync_channel(1);
             let (table, clock, tasks) = (Arc::clone(table), Arc::clone(clock), tasks.clone());
             std::thread::Builder::new().name(format!("ingress-{number}")).spawn(move || {
-                let local = tokio::task::LocalSet::new();
-                local.block_on(&runtime, work(accepted, table, clock, tasks));
+                // A runtime of its own thread cannot be made elsewhere and brought here.
+                let runtime = tokio::runtime::Builder::new_current_thread()
+                    .enable_all()
+                    .build_local(LocalOptions::default());
+                match runtime {
+                    Ok(runtime) => {
+                        drop(started.send(Ok(())));
+                        runtime.block_on(work(accepted, table, clock, tasks));
+                    }
+                    Err(error) => drop(started.send(Err(error))),
+                }
             })?;
+            // The thread answers at once, or is gone, which counts as not started.
+            outcome.recv().map_err(std::io::Error::other)??;
         }
         Ok(Self { queues: queues.into(), next: Arc::default() })
     }
@@ -105,19 +118,24 @@ async fn work(
 
 fn serve(accepted: Accepted, forwarder: &Rc<Forwarder>) {
     let Ok(socket) = TcpStream::from_std(accepted.socket) else { return };
-    let local = socket.local_addr().unwrap_or(accepted.peer);
     let peer = accepted.peer;
-    let forwarder = Rc::clone(forwarder);
+    let Some(origin) = Origin::new(peer, socket.local_addr().unwrap_or(peer)) else { return };
+    let context = Rc::new((Rc::clone(forwarder), origin));
     tokio::task::spawn_local(async move {
         let service = service_fn(move |request| {
-            let forwarder = Rc::clone(&forwarder);
-            async move { forwarder.answer(request, peer, local).await }
+            let context = Rc::clone(&context);
+            async move {
+                let (forwarder, origin) = &*context;
+                forwarder.answer(request, origin).await
+            }
         });
         let connection = hyper::server::conn::http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES_MAX)
             .half_close(false)
+            // Most answers are small, and one write of a copy is cheaper than a gathered write.
+            .writev(false)
             .serve_connection(TokioIo::new(socket), service)
             .with_upgrades();
         if let Err(error) = connection.await {

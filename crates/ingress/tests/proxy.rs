@@ -266,21 +266,36 @@ async fn a_websocket_is_spliced_after_the_handshake() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tasks.spawn("websocket", cos_platform::Fate::Ends, async move {
-        let (mut socket, _) = listener.accept().await.unwrap();
-        let mut seen = Vec::new();
-        let mut buffer = [0; 4096];
-        while find(&seen, b"\r\n\r\n").is_none() {
-            let n = socket.read(&mut buffer).await.unwrap();
-            seen.extend_from_slice(&buffer[..n]);
+        while let Ok((socket, _)) = listener.accept().await {
+            shout_back(socket).await;
         }
-        assert!(find(&seen.to_ascii_lowercase(), b"upgrade: websocket").is_some());
-        let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
-                      upgrade: websocket\r\n\r\nhello";
-        socket.write_all(answer.as_bytes()).await.unwrap();
-        let n = socket.read(&mut buffer).await.unwrap();
-        socket.write_all(&buffer[..n].to_ascii_uppercase()).await.unwrap();
     });
-    let bench = Bench::new(&[("a", port, "urlprefix-/ws")]).await;
+    // A port that nobody listens on: a handshake that meets it first goes to the other instance.
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let bench = Bench::new(&[("a", port, "urlprefix-/ws"), ("b", gone, "urlprefix-/ws")]).await;
+    for _ in 0..16 {
+        upgraded_connection_carries_bytes(&bench).await;
+    }
+    tasks.stop();
+}
+
+/// Answers one handshake, and what follows in capital letters.
+async fn shout_back(mut socket: TcpStream) {
+    let mut seen = Vec::new();
+    let mut buffer = [0; 4096];
+    while find(&seen, b"\r\n\r\n").is_none() {
+        let n = socket.read(&mut buffer).await.unwrap();
+        seen.extend_from_slice(&buffer[..n]);
+    }
+    assert!(find(&seen.to_ascii_lowercase(), b"upgrade: websocket").is_some());
+    let answer = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\n\
+                  upgrade: websocket\r\n\r\nhello";
+    socket.write_all(answer.as_bytes()).await.unwrap();
+    let n = socket.read(&mut buffer).await.unwrap();
+    socket.write_all(&buffer[..n].to_ascii_uppercase()).await.unwrap();
+}
+
+async fn upgraded_connection_carries_bytes(bench: &Bench) {
     let mut socket = bench.connect().await;
     let request =
         "GET /ws HTTP/1.1\r\nhost: h\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n";
@@ -297,7 +312,6 @@ async fn a_websocket_is_spliced_after_the_handshake() {
     let mut rest = String::new();
     socket.read_to_string(&mut rest).await.unwrap();
     assert_eq!(rest, "FRAME");
-    tasks.stop();
 }
 
 #[tokio::test]

@@ -1,24 +1,25 @@
 //! One request's way: route, rewrite, send, answer.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
-use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
-use hyper::header::{self, HeaderValue};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::upgrade::OnUpgrade;
 use hyper::{Request, Response, StatusCode, Uri};
 use hyper_util::rt::TokioIo;
 
 use cos_platform::{Clock, entropy};
 
-use super::headers;
+use super::headers::{self, Origin};
 use super::pool::{Pool, Upstream};
 use super::redirect;
 use crate::normalize::normalize;
-use crate::table::{Table, Target};
+use crate::table::{Route, Table, Target};
 
 /// The body of an answer: an instance's, or our own short one.
 type Body = Either<Incoming, Full<Bytes>>;
@@ -52,44 +53,34 @@ impl Forwarder {
     pub(super) async fn answer(
         &self,
         mut request: Request<Incoming>,
-        peer: SocketAddr,
-        local: SocketAddr,
+        origin: &Origin,
     ) -> Result<Response<Body>, Infallible> {
-        if is_ambiguous(&request) {
+        if is_ambiguous(request.headers()) {
             return Ok(short(StatusCode::BAD_REQUEST, "bad request\n"));
         }
+        // Both are counted references; the names below are borrowed from them.
+        let uri = request.uri().clone();
         let host_header = request.headers().get(header::HOST).cloned();
         let host = bare_host(host_header.as_ref());
-        let Some(path) = normalize(request.uri().path()).map(std::borrow::Cow::into_owned) else {
+        let Some(path) = normalize(uri.path()) else {
             return Ok(short(StatusCode::BAD_REQUEST, "bad path\n"));
         };
+        let asked =
+            Asked { uri: &uri, host_header: host_header.as_ref(), host: &host, path: &path };
         let table = self.table.load_full();
-        let point = self.next_entropy();
-        let mut found = None;
-        for route in table.candidates(&host, &path) {
-            let Some(target) = route.pick(point) else { continue };
-            if let Some((code, url)) = &target.spec.redirect {
-                let query = request.uri().query();
-                match redirect::target(&target.spec, url, &host, &path, query) {
-                    Some(location) => return Ok(moved(*code, &location)),
-                    None => continue,
-                }
-            }
-            found = Some((route, target));
-            break;
-        }
-        let Some((route, target)) = found else {
-            return Ok(short(StatusCode::NOT_FOUND, ""));
+        let (route, mut target) = match self.choose(&table, &asked) {
+            Ok(chosen) => chosen,
+            Err(response) => return Ok(*response),
         };
-        headers::add_forwarded(request.headers_mut(), host_header.as_ref(), peer, local);
+        origin.add_to(request.headers_mut(), asked.host_header);
+        let mut upgrade = clean(&mut request);
         let mut tried: Vec<&Target> = Vec::new();
-        let mut target = target;
         loop {
-            tried.push(target);
-            match self.send(request, target, &path).await {
+            match self.send(request, target, &asked, &mut upgrade).await {
                 Sent::Answered(response) => return Ok(response),
                 Sent::Refused(returned) => request = *returned,
             }
+            tried.push(target);
             let other = route
                 .from_anywhere(self.next_entropy())
                 .find(|other| tried.iter().all(|tried| tried.address != other.address));
@@ -100,48 +91,65 @@ impl Forwarder {
         }
     }
 
+    /// Finds the instance that a request is meant for, or the answer if there is none.
+    fn choose<'t>(
+        &self,
+        table: &'t Table,
+        asked: &Asked<'t>,
+    ) -> Result<(&'t Route, &'t Target), Box<Response<Body>>> {
+        let point = self.next_entropy();
+        for route in table.candidates(asked.host, asked.path) {
+            let Some(target) = route.pick(point) else { continue };
+            let Some((code, url)) = &target.spec.redirect else { return Ok((route, target)) };
+            let query = asked.uri.query();
+            // A redirect to the same place would go round for ever; a wider route may serve it.
+            if let Some(to) = redirect::target(&target.spec, url, asked.host, asked.path, query) {
+                return Err(Box::new(moved(*code, &to)));
+            }
+        }
+        Err(Box::new(short(StatusCode::NOT_FOUND, "")))
+    }
+
     /// Sends a request to one instance. Gives it back if nothing of it was sent.
-    async fn send(&self, request: Request<Incoming>, target: &Target, path: &str) -> Sent {
-        let original_uri = request.uri().clone();
-        let original_host = request.headers().get(header::HOST).cloned();
-        let mut request = match rewrite(request, target, path) {
+    async fn send(
+        &self,
+        request: Request<Incoming>,
+        target: &Target,
+        asked: &Asked<'_>,
+        upgrade: &mut Option<OnUpgrade>,
+    ) -> Sent {
+        let mut request = match rewrite(request, target, asked.path) {
             Ok(request) => request,
             Err(response) => return Sent::Answered(*response),
         };
-        let upgrade = headers::wanted_upgrade(request.headers());
-        headers::remove_hop_by_hop(request.headers_mut());
-        request.headers_mut().remove(header::UPGRADE);
-        let client_side = upgrade.map(|protocol| {
-            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            request.headers_mut().insert(header::UPGRADE, protocol);
-            hyper::upgrade::on(&mut request)
-        });
-        let server_name = server_name(target, request.headers().get(header::HOST));
         loop {
             let resting = self.pool.take(&target.address, target.protocol);
             let fresh = resting.is_none();
-            let mut upstream = match resting {
-                Some(upstream) => upstream,
-                None => {
-                    match self.pool.connect(&target.address, target.protocol, &server_name).await {
-                        Ok(upstream) => upstream,
-                        Err(error) => {
-                            tracing::debug!(target = %target.address, %error, "cannot connect");
-                            return Sent::given_back(request, original_uri, original_host);
-                        }
+            let mut upstream = if let Some(upstream) = resting {
+                upstream
+            } else {
+                let name = server_name(target, asked.host);
+                match self.pool.connect(&target.address, target.protocol, name).await {
+                    Ok(upstream) => upstream,
+                    Err(error) => {
+                        tracing::debug!(target = %target.address, %error, "cannot connect");
+                        return asked.given_back(request);
                     }
                 }
             };
             match upstream.try_send_request(request).await {
                 Ok(response) => {
-                    return Sent::Answered(self.pass_on(response, upstream, target, client_side));
+                    return Sent::Answered(self.pass_on(
+                        response,
+                        upstream,
+                        target,
+                        upgrade.take(),
+                    ));
                 }
                 Err(mut error) => match error.take_message() {
                     // A resting connection was closed under us: a fresh one may do.
                     Some(returned) if !fresh => request = returned,
-                    Some(returned) => {
-                        return Sent::given_back(returned, original_uri, original_host);
-                    }
+                    Some(returned) => return asked.given_back(returned),
                     None => {
                         let error = error.into_error();
                         tracing::debug!(target = %target.address, %error, "instance failed");
@@ -158,7 +166,7 @@ impl Forwarder {
         mut response: Response<Incoming>,
         upstream: Upstream,
         target: &Target,
-        client_side: Option<hyper::upgrade::OnUpgrade>,
+        client_side: Option<OnUpgrade>,
     ) -> Response<Body> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             let Some(client_side) = client_side else {
@@ -192,14 +200,38 @@ enum Sent {
     Refused(Box<Request<Incoming>>),
 }
 
-impl Sent {
-    fn given_back(mut request: Request<Incoming>, uri: Uri, host: Option<HeaderValue>) -> Self {
-        *request.uri_mut() = uri;
-        if let Some(host) = host {
-            request.headers_mut().insert(header::HOST, host);
+/// What the client asked for, as it came.
+struct Asked<'a> {
+    uri: &'a Uri,
+    host_header: Option<&'a HeaderValue>,
+    /// The host in lower case without its port; empty if there was none.
+    host: &'a str,
+    /// The path in the form by which routes are looked up.
+    path: &'a str,
+}
+
+impl Asked<'_> {
+    /// Undoes what was rewritten for one instance, so that another can be tried.
+    fn given_back(&self, mut request: Request<Incoming>) -> Sent {
+        *request.uri_mut() = self.uri.clone();
+        if let Some(host) = self.host_header {
+            request.headers_mut().insert(header::HOST, host.clone());
         }
-        Self::Refused(Box::new(request))
+        Sent::Refused(Box::new(request))
     }
+}
+
+/// Takes away what concerned the client's connection. Returns its end of an upgrade, if it wants
+/// one; that can be had once only, however many instances are tried.
+fn clean(request: &mut Request<Incoming>) -> Option<OnUpgrade> {
+    let wanted = headers::wanted_upgrade(request.headers());
+    headers::remove_hop_by_hop(request.headers_mut());
+    request.headers_mut().remove(header::UPGRADE);
+    wanted.map(|protocol| {
+        request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        request.headers_mut().insert(header::UPGRADE, protocol);
+        hyper::upgrade::on(request)
+    })
 }
 
 /// Applies what the tag says of path and host.
@@ -209,24 +241,26 @@ fn rewrite(
     path: &str,
 ) -> Result<Request<Incoming>, Box<Response<Body>>> {
     let spec = &target.spec;
-    let path = if spec.strip.is_some() || spec.prepend.is_some() {
+    if spec.strip.is_some() || spec.prepend.is_some() {
         if let Some(strip) = spec.strip.as_deref()
             && let Ok(prefix) = HeaderValue::from_str(strip)
         {
             request.headers_mut().insert("x-forwarded-prefix", prefix);
         }
-        encode_path(&redirect::rewrite_path(spec, path))
-    } else {
-        request.uri().path().to_owned()
-    };
-    let path_and_query = match request.uri().query() {
-        Some(query) => format!("{path}?{query}"),
-        None => path,
-    };
-    let Ok(uri) = path_and_query.parse::<Uri>() else {
-        return Err(Box::new(short(StatusCode::BAD_REQUEST, "bad path\n")));
-    };
-    *request.uri_mut() = uri;
+        let path = encode_path(&redirect::rewrite_path(spec, path));
+        let path = match request.uri().query() {
+            Some(query) => format!("{path}?{query}"),
+            None => path,
+        };
+        let Ok(uri) = path.parse::<Uri>() else {
+            return Err(Box::new(short(StatusCode::BAD_REQUEST, "bad path\n")));
+        };
+        *request.uri_mut() = uri;
+    } else if request.uri().authority().is_some() {
+        // A client that takes us for its proxy names the whole address; an instance expects a path.
+        let path = request.uri().path_and_query().cloned();
+        *request.uri_mut() = path.map_or_else(Uri::default, Uri::from);
+    }
     let host = match spec.upstream_host.as_deref() {
         Some("dst") => HeaderValue::from_str(&target.address).ok(),
         Some(name) => HeaderValue::from_str(name).ok(),
@@ -257,40 +291,43 @@ fn encode_path(path: &str) -> String {
 /// A request with two lengths, or with a coding besides `chunked`, means different things to
 /// different readers, so nobody gets it. A length beside `chunked` was already taken away by the
 /// parser, as the protocol asks.
-fn is_ambiguous(request: &Request<Incoming>) -> bool {
-    let headers = request.headers();
+fn is_ambiguous(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let first = lengths.next();
-    let coding = headers.get_all(header::TRANSFER_ENCODING).iter().collect::<Vec<_>>();
-    let plain_coding = match coding.as_slice() {
-        [] => true,
-        [only] => only.as_bytes().eq_ignore_ascii_case(b"chunked"),
-        _ => false,
-    };
-    lengths.next().is_some() || !plain_coding || (first.is_some() && !coding.is_empty())
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    match (lengths.next(), codings.next()) {
+        (None, None) => false,
+        (Some(_), None) => lengths.next().is_some(),
+        (None, Some(coding)) => {
+            codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked")
+        }
+        (Some(_), Some(_)) => true,
+    }
 }
 
 /// The host in lower case without its port.
-fn bare_host(host: Option<&HeaderValue>) -> String {
+fn bare_host(host: Option<&HeaderValue>) -> Cow<'_, str> {
     let host = host.and_then(|host| host.to_str().ok()).unwrap_or("");
     let bare = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|b| b.is_ascii_digit()) => name,
         _ => host,
     };
-    bare.to_lowercase()
-}
-
-fn server_name(target: &Target, host: Option<&HeaderValue>) -> String {
-    let upstream = target.address.rsplit_once(':').map_or(&*target.address, |(name, _)| name);
-    match target.spec.upstream_host.as_deref() {
-        Some("dst") => upstream.to_owned(),
-        Some(name) => name.to_owned(),
-        None if host.is_some() => bare_host(host),
-        None => upstream.to_owned(),
+    if bare.bytes().any(|byte| byte.is_ascii_uppercase()) {
+        Cow::Owned(bare.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(bare)
     }
 }
 
-async fn splice(client: hyper::upgrade::OnUpgrade, instance: hyper::upgrade::OnUpgrade) {
+/// The name that an instance's certificate is checked against: the one it is asked by.
+fn server_name<'a>(target: &'a Target, asked_host: &'a str) -> &'a str {
+    match target.spec.upstream_host.as_deref() {
+        Some(name) if name != "dst" => name,
+        None if !asked_host.is_empty() => asked_host,
+        _ => target.address.rsplit_once(':').map_or(&*target.address, |(name, _)| name),
+    }
+}
+
+async fn splice(client: OnUpgrade, instance: OnUpgrade) {
     if let (Ok(client), Ok(instance)) = tokio::join!(client, instance) {
         let mut client = TokioIo::new(client);
         let mut instance = TokioIo::new(instance);

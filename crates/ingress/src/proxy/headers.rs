@@ -2,7 +2,13 @@
 
 use std::net::SocketAddr;
 
-use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{self, Entry, HeaderMap, HeaderName, HeaderValue};
+
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 
 /// Headers that concern one connection only.
 const HOP_BY_HOP: [HeaderName; 7] = [
@@ -29,20 +35,19 @@ const PROTECTED: [&str; 7] = [
 
 /// Removes what concerns only the connection it came on.
 pub(super) fn remove_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(header::CONNECTION) {
-        let named: Vec<HeaderName> = headers
-            .get_all(header::CONNECTION)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .filter_map(|name| name.trim().parse().ok())
-            .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
-            .collect();
-        for name in named {
-            headers.remove(name);
-        }
+    // Few heads hold any, and one look at each name costs less than a search for each of these.
+    if !headers.keys().any(|name| HOP_BY_HOP.contains(name)) {
+        return;
     }
-    for name in &HOP_BY_HOP {
+    let named: Vec<HeaderName> = headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .filter_map(|name| name.trim().parse().ok())
+        .filter(|name: &HeaderName| !PROTECTED.contains(&name.as_str()))
+        .collect();
+    for name in named.iter().chain(&HOP_BY_HOP) {
         headers.remove(name);
     }
 }
@@ -58,44 +63,68 @@ pub(super) fn wanted_upgrade(headers: &HeaderMap) -> Option<HeaderValue> {
     if asks { headers.get(header::UPGRADE).cloned() } else { None }
 }
 
-/// Adds who asked, how and where, as fabio does: the client's address is appended, the rest is set
-/// only where it is absent.
-pub(super) fn add_forwarded(
+/// What instances are told about a client's connection, written once for all of its requests.
+#[derive(Debug)]
+pub(super) struct Origin {
+    peer: String,
+    /// `by=` of `Forwarded`: the address that the client connected to.
+    by: String,
+    address: HeaderValue,
+    forwarded: HeaderValue,
+}
+
+impl Origin {
+    /// Describes a connection, or nothing if an address cannot stand in a header.
+    pub(super) fn new(peer: SocketAddr, local: SocketAddr) -> Option<Self> {
+        let peer = peer.ip().to_string();
+        let by = format!("by={}", local.ip());
+        let address = HeaderValue::from_str(&peer).ok()?;
+        let forwarded = format!("for={peer}; proto=http; {by}; httpproto=http/1.1");
+        let forwarded = HeaderValue::from_str(&forwarded).ok()?;
+        Some(Self { peer, by, address, forwarded })
+    }
+
+    /// Adds who asked, how and where, as fabio does: the client's address is appended, the rest is
+    /// set only where it is absent.
+    pub(super) fn add_to(&self, headers: &mut HeaderMap, host: Option<&HeaderValue>) {
+        append(headers, X_FORWARDED_FOR, ", ", &self.peer, &self.address);
+        append(headers, header::FORWARDED, "; ", &self.by, &self.forwarded);
+        headers.entry(X_REAL_IP).or_insert_with(|| self.address.clone());
+        headers.entry(X_FORWARDED_PROTO).or_insert(HeaderValue::from_static("http"));
+        if let Some(host) = host {
+            headers.entry(X_FORWARDED_PORT).or_insert_with(|| port_of(host));
+            headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+        }
+    }
+}
+
+/// Appends to a list that earlier proxies began, or begins it.
+fn append(
     headers: &mut HeaderMap,
-    host: Option<&HeaderValue>,
-    peer: SocketAddr,
-    local: SocketAddr,
+    name: HeaderName,
+    separator: &str,
+    link: &str,
+    alone: &HeaderValue,
 ) {
-    let client = peer.ip().to_string();
-    let chain = match headers.get("x-forwarded-for").and_then(|value| value.to_str().ok()) {
-        Some(before) => HeaderValue::from_str(&format!("{before}, {client}")),
-        None => HeaderValue::from_str(&client),
-    };
-    if let Ok(chain) = chain {
-        headers.insert("x-forwarded-for", chain);
+    match headers.entry(name) {
+        Entry::Vacant(vacant) => drop(vacant.insert(alone.clone())),
+        Entry::Occupied(mut before) => {
+            let longer =
+                before.get().to_str().ok().and_then(|text| {
+                    HeaderValue::from_str(&format!("{text}{separator}{link}")).ok()
+                });
+            // What is not text was no list of addresses.
+            before.insert(longer.unwrap_or_else(|| alone.clone()));
+        }
     }
-    if let Ok(client) = HeaderValue::from_str(&client) {
-        headers.entry("x-real-ip").or_insert(client);
-    }
-    headers.entry("x-forwarded-proto").or_insert(HeaderValue::from_static("http"));
-    if let Some(host) = host {
-        let port = host
-            .to_str()
-            .ok()
-            .and_then(|host| host.rsplit_once(':'))
-            .and_then(|(_, port)| HeaderValue::from_str(port).ok())
-            .unwrap_or(HeaderValue::from_static("80"));
-        headers.entry("x-forwarded-port").or_insert(port);
-        headers.entry("x-forwarded-host").or_insert_with(|| host.clone());
-    }
-    let by = format!("by={}", local.ip());
-    let forwarded = match headers.get(header::FORWARDED).and_then(|value| value.to_str().ok()) {
-        Some(before) => format!("{before}; {by}"),
-        None => format!("for={}; proto=http; {by}; httpproto=http/1.1", peer.ip()),
-    };
-    if let Ok(forwarded) = HeaderValue::from_str(&forwarded) {
-        headers.insert(header::FORWARDED, forwarded);
-    }
+}
+
+fn port_of(host: &HeaderValue) -> HeaderValue {
+    host.to_str()
+        .ok()
+        .and_then(|host| host.rsplit_once(':'))
+        .and_then(|(_, port)| HeaderValue::from_str(port).ok())
+        .unwrap_or(HeaderValue::from_static("80"))
 }
 
 #[cfg(test)]
@@ -125,12 +154,9 @@ mod tests {
     fn the_client_is_appended_and_the_rest_is_set_once() {
         let mut head = headers("x-forwarded-for: 9.9.9.9\nx-forwarded-proto: https");
         let host = HeaderValue::from_static("shop:9999");
-        add_forwarded(
-            &mut head,
-            Some(&host),
-            "10.1.1.1:5".parse().unwrap(),
-            "10.2.2.2:9999".parse().unwrap(),
-        );
+        let origin =
+            Origin::new("10.1.1.1:5".parse().unwrap(), "10.2.2.2:9999".parse().unwrap()).unwrap();
+        origin.add_to(&mut head, Some(&host));
         let get = |name: &str| head.get(name).unwrap().to_str().unwrap();
         assert_eq!(get("x-forwarded-for"), "9.9.9.9, 10.1.1.1");
         assert_eq!(get("x-forwarded-proto"), "https");

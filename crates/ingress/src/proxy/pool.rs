@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::body::Incoming;
-use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
@@ -58,9 +58,15 @@ impl Pool {
     pub(super) fn take(&self, address: &Arc<str>, protocol: Protocol) -> Option<Upstream> {
         let mut all = self.resting.borrow_mut();
         let resting = all.get_mut(&key(address, protocol))?;
-        resting.retain(|rested| !rested.upstream.is_closed());
-        let ready = resting.iter().rposition(|rested| rested.upstream.is_ready())?;
-        Some(resting.swap_remove(ready).upstream)
+        // The last one given back is the likeliest to be alive, and mostly the only one looked at.
+        for at in (0..resting.len()).rev() {
+            if resting[at].upstream.is_closed() {
+                resting.swap_remove(at);
+            } else if resting[at].upstream.is_ready() {
+                return Some(resting.swap_remove(at).upstream);
+            }
+        }
+        None
     }
 
     /// Gives a connection back.
@@ -88,15 +94,18 @@ impl Pool {
         let connecting = async {
             let socket = TcpStream::connect(address).await?;
             socket.set_nodelay(true)?;
+            // A request's head goes out in one plain write.
+            let mut client = Builder::new();
+            client.writev(false);
             match protocol {
                 Protocol::Https { skip_verify } => {
                     let socket = self.connectors.connect(socket, server_name, skip_verify).await?;
-                    let (upstream, connection) = handshake(TokioIo::new(socket)).await?;
+                    let (upstream, connection) = client.handshake(TokioIo::new(socket)).await?;
                     tokio::task::spawn_local(connection.with_upgrades());
                     Ok(upstream)
                 }
                 Protocol::Http | Protocol::Tcp => {
-                    let (upstream, connection) = handshake(TokioIo::new(socket)).await?;
+                    let (upstream, connection) = client.handshake(TokioIo::new(socket)).await?;
                     tokio::task::spawn_local(connection.with_upgrades());
                     Ok(upstream)
                 }
