@@ -22,7 +22,7 @@ use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
-use crate::alloc_machine::{Advertised, AllocMachine, TaskEffect};
+use crate::alloc_machine::{AllocMachine, TaskEffect};
 use crate::check_restart::CheckWatch;
 use crate::checks::{self, Ran};
 use crate::config::Config;
@@ -32,12 +32,13 @@ use crate::health::HealthTracker;
 use crate::link::Link;
 use crate::metrics;
 use crate::registry::Registry;
-use crate::services::{Registration, Site};
+use crate::services::Registration;
 use crate::store::{Kept, KeptHandle, Store, Write};
 use crate::table::{AllocView, Table};
 use crate::task_machine::{Input, Moment, Record, Stage, TaskMachine};
 use crate::words;
 
+mod discovery;
 mod effects;
 mod preparation;
 mod script;
@@ -47,13 +48,6 @@ pub(crate) use script::run_in_task;
 
 /// How many messages wait for a runner.
 const MESSAGES_MAX: usize = 64;
-
-/// The longest wait for an allocation's leave from discovery.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// The wait between a task's leave from discovery and its signal: every agent's ingress has to hear
-/// of it, and requests that were on their way then have to be answered.
-const SPREAD_TIME: Duration = Duration::from_millis(150);
 
 /// What all allocations of an agent share.
 #[derive(Debug)]
@@ -366,68 +360,6 @@ impl Runner {
         self.tell_catalog();
     }
 
-    /// Brings the catalog in step with what runs, one request at a time.
-    fn tell_catalog(&mut self) {
-        // Until it is known what is still there, what was registered stays.
-        let recovering = self.machine.tasks().any(|(_, task)| *task.stage() == Stage::Recovering);
-        if self.telling || recovering {
-            return;
-        }
-        let wanted = self.registrations(&self.machine.advertised());
-        let changed = wanted != self.registered;
-        if !changed {
-            self.let_go();
-            return;
-        }
-        let kept: BTreeSet<Arc<str>> = check_ids(&wanted).collect();
-        self.statuses.retain(|id, _| kept.contains(id));
-        for id in check_ids(&self.registered).filter(|id| !kept.contains(id)) {
-            self.check_watch.forget(&id);
-        }
-        self.registered.clone_from(&wanted);
-        self.telling = true;
-        let somebody_leaves = !self.machine.leaving().is_empty();
-        let (registry, messages) = (self.host.registry.clone(), self.messages.clone());
-        let id = self.id();
-        self.spawn_until_stop("catalog change", async move {
-            let change = tokio::time::timeout(LEAVE_TIMEOUT, registry.set(id, wanted));
-            if let Ok(Err(error)) = change.await {
-                tracing::debug!(alloc = %id, %error, "catalog not told, it will be repaired");
-            }
-            if somebody_leaves {
-                tokio::time::sleep(SPREAD_TIME).await;
-            }
-            // The runner may have gone.
-            drop(messages.send(Message::Told).await);
-        });
-    }
-
-    fn told(&mut self) {
-        self.telling = false;
-        self.tell_catalog();
-    }
-
-    /// Whoever waits to have left discovery has left it.
-    fn let_go(&mut self) {
-        for task in self.machine.leaving() {
-            let effects = self.machine.step(&task, Input::Left, self.moment());
-            for TaskEffect { task, effect } in effects {
-                self.perform(&task, effect);
-            }
-        }
-    }
-
-    fn registrations(&self, advertised: &Advertised) -> Vec<Registration> {
-        let node = self.host.node.borrow();
-        let site = Site {
-            alloc: self.machine.alloc(),
-            node: &node.name,
-            address: &node.address,
-            environments: &self.environments,
-        };
-        site.registrations(advertised)
-    }
-
     /// Keeps, shows and reports what changed.
     fn publish(&mut self) {
         self.judge();
@@ -493,10 +425,6 @@ impl Runner {
         }
         true
     }
-}
-
-fn check_ids(registrations: &[Registration]) -> impl Iterator<Item = Arc<str>> {
-    registrations.iter().flat_map(|r| &r.checks).map(|check| Arc::clone(&check.check.id))
 }
 
 async fn sleep(wait: Option<Duration>) {

@@ -22,7 +22,7 @@ const VALUES: [(&str, &str); 15] = [
     ("node", "name of this agent (default: the host name)"),
     ("data-dir", "directory for all state"),
     ("bind", "address that all listeners bind to"),
-    ("log-level", "trace, debug, info, warn, error or off (default info)"),
+    ("log-level", "debug, info, warn, error or off (default info); trace is as debug in a release"),
     ("bootstrap-expect", "how many servers begin the cluster"),
     ("join", "gossip address of a server to join; repeatable"),
     ("retry-join", "as -join"),
