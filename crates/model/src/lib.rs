@@ -31,6 +31,8 @@ pub mod node;
 pub mod plan;
 pub mod policy;
 pub mod resources;
+#[cfg(feature = "samples")]
+pub mod samples;
 pub mod service;
 pub mod stored;
 pub mod task;

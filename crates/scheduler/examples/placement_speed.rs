@@ -13,9 +13,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cos_model::{
-    AllocId, AllocMetric, Allocation, ClientStatus, DesiredStatus, DesiredTransition, DriverState,
-    EvalId, EvalStatus, Evaluation, Job, JobKey, JobKind, JobStatus, Network, Node, NodeId,
-    NodeStatus, Port, Resources, Restart, RestartMode, Spread, Task, TaskGroup, Timestamp, Trigger,
+    Allocation, ClientStatus, DriverState, Evaluation, Job, JobKind, Network, Node, NodeId, Port,
+    Resources, Spread, Task, TaskGroup, Timestamp, samples,
 };
 use cos_scheduler::{Problem, plan};
 
@@ -101,42 +100,19 @@ fn node(id: u128) -> Node {
     let own = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
     let docker = DriverState { detected: true, healthy: true, ..DriverState::default() };
     Node {
-        id: NodeId::from_bits(id),
-        secret: NodeId::from_bits(0),
         name: format!("node-{id}"),
         datacenter: format!("dc{}", id % 3),
-        node_pool: "default".to_owned(),
-        node_class: String::new(),
-        http_address: String::new(),
         address: address(id),
         capacity: Resources { cpu_mhz: 14_000, memory_mib: 32_000, disk_mib: 100_000 },
-        reserved: Resources::default(),
-        cores: 4,
-        min_dynamic_port: 20_000,
-        max_dynamic_port: 32_000,
         reserved_ports: vec![22],
         attributes: attributes.into_iter().map(own).collect(),
         meta: BTreeMap::from([("rack".to_owned(), format!("r{}", id % RACKS))]),
         drivers: BTreeMap::from([("docker".to_owned(), docker)]),
-        host_volumes: BTreeMap::new(),
-        status: NodeStatus::Ready,
-        eligible: true,
-        drain: None,
-        status_updated_at: Timestamp::NEVER,
-        events: Vec::new(),
-        create_index: 1,
-        modify_index: 1,
+        ..samples::node(id)
     }
 }
 
 fn job(port: bool, spread: bool) -> Arc<Job> {
-    let restart = Restart {
-        attempts: 2,
-        interval: Duration::from_mins(30),
-        delay: Duration::from_secs(15),
-        mode: RestartMode::Fail,
-        render_templates: false,
-    };
     let http = Port { label: "http".to_owned(), ..Port::default() };
     let network = Network { ports: vec![http], ..Network::default() };
     let racks = Spread { attribute: "${meta.rack}".to_owned(), weight: 100, targets: Vec::new() };
@@ -146,143 +122,49 @@ fn job(port: bool, spread: bool) -> Arc<Job> {
         value: "linux".to_owned(),
     };
     let group = TaskGroup {
-        name: "web".to_owned(),
         count: COUNT,
-        constraints: Vec::new(),
-        affinities: Vec::new(),
         spreads: spread.then_some(racks).into_iter().collect(),
-        tasks: vec![task(restart.clone())],
         networks: port.then_some(network).into_iter().collect(),
-        services: Vec::new(),
         ephemeral_disk_mib: 300,
-        sticky_disk: false,
-        migrate_disk: false,
-        update: None,
-        reschedule: None,
-        migrate: None,
-        disconnect: None,
-        restart,
-        volumes: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        shutdown_delay: Duration::ZERO,
-        scaling: None,
-        extras: BTreeMap::new(),
+        ..samples::group("web", vec![task()])
     };
     Arc::new(Job {
-        key: JobKey::new("default", "web"),
-        name: "web".to_owned(),
-        parent_id: String::new(),
-        region: "global".to_owned(),
-        kind: JobKind::Service,
-        priority: 50,
-        all_at_once: false,
         datacenters: vec!["dc*".to_owned()],
-        node_pool: "default".to_owned(),
         constraints: vec![linux],
-        affinities: Vec::new(),
-        spreads: Vec::new(),
-        groups: vec![group],
-        update: None,
-        periodic: None,
-        meta: BTreeMap::new(),
-        extras: BTreeMap::new(),
-        stop: false,
-        version: 0,
-        stable: false,
-        status: JobStatus::Pending,
-        submit_time: Timestamp::NEVER,
         create_index: 1,
         modify_index: 1,
         job_modify_index: 1,
+        ..samples::job("web", JobKind::Service, vec![group])
     })
 }
 
-fn task(restart: Restart) -> Task {
+fn task() -> Task {
     Task {
-        name: "main".to_owned(),
         driver: "docker".to_owned(),
-        user: String::new(),
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        services: Vec::new(),
         resources: Resources { cpu_mhz: 100, memory_mib: 128, disk_mib: 0 },
-        memory_max_mib: 0,
-        cores: 0,
-        networks: Vec::new(),
-        restart,
-        kill_timeout: Duration::from_secs(5),
-        kill_signal: String::new(),
-        shutdown_delay: Duration::ZERO,
-        leader: false,
-        lifecycle: None,
-        artifacts: Vec::new(),
-        templates: Vec::new(),
-        logs: cos_model::Logs::default(),
-        volume_mounts: Vec::new(),
-        dispatch_payload_file: String::new(),
-        extras: BTreeMap::new(),
+        ..samples::task("main")
     }
 }
 
 fn alloc(job: &Arc<Job>, node: u128, number: u128) -> Allocation {
     Allocation {
-        id: AllocId::from_bits((node << 32) | number),
-        eval_id: EvalId::from_bits(0),
-        node_id: NodeId::from_bits(node),
-        node_name: "".into(),
-        job: Arc::clone(job),
-        group: "web".into(),
-        index: 0,
-        resources: job.groups[0].total_resources(),
-        tasks: BTreeMap::new(),
-        ports: Vec::new(),
-        desired: DesiredStatus::Run,
-        desired_description: String::new(),
-        transition: DesiredTransition::default(),
         client_status: ClientStatus::Running,
-        client_description: String::new(),
-        task_states: BTreeMap::new(),
-        deployment_id: None,
-        health: None,
-        canary: false,
-        previous: None,
-        next: None,
-        reschedules: Vec::new(),
-        followup_eval: None,
-        metric: Arc::new(AllocMetric::default()),
         create_time: Timestamp(1),
         modify_time: Timestamp(1),
         create_index: 1,
         modify_index: 1,
         alloc_modify_index: 1,
+        ..samples::alloc((node << 32) | number, node, job)
     }
 }
 
 fn evaluation(job: &Job) -> Evaluation {
     Evaluation {
-        id: EvalId::from_bits(7),
-        job: job.key.clone(),
-        kind: job.kind,
-        priority: job.priority,
-        trigger: Trigger::JobRegister,
         job_modify_index: job.job_modify_index,
-        node_id: None,
-        deployment_id: None,
-        status: EvalStatus::Pending,
-        status_description: String::new(),
-        wait_until: Timestamp::NEVER,
-        next: None,
-        previous: None,
-        blocked: None,
-        failed_groups: BTreeMap::new(),
-        queued: BTreeMap::new(),
-        snapshot_index: 0,
         create_time: Timestamp(1),
         modify_time: Timestamp(1),
         create_index: 1,
         modify_index: 1,
+        ..samples::eval(7, job.key.clone())
     }
 }

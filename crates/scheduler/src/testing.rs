@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cos_model::AllocId;
 use cos_model::job::VolumeRequest;
 use cos_model::node::HostVolume;
 use cos_model::{
-    Affinity, AllocMetric, Allocation, ClientStatus, Constraint, DelayFunction, DesiredStatus,
-    DesiredTransition, DriverState, EvalId, Job, JobKey, JobKind, JobStatus, Network, Node, NodeId,
-    NodeStatus, Operator, Port, Reschedule, Resources, Restart, RestartMode, Spread, SpreadTarget,
-    Task, TaskGroup, Timestamp, Update,
+    Affinity, Allocation, ClientStatus, Constraint, DelayFunction, DriverState, Job, JobKind,
+    Network, Node, NodeId, Operator, Port, Reschedule, Resources, Spread, SpreadTarget, Task,
+    TaskGroup, Timestamp, Update, samples,
 };
 
 mod properties;
@@ -23,31 +21,10 @@ pub(crate) mod world;
 /// Parses `key=value` words: `id name dc class pool cpu mem disk cores driver volume attr.… meta.…`.
 pub(crate) fn node(text: &str) -> Node {
     let mut node = Node {
-        id: NodeId::from_bits(1),
-        secret: NodeId::from_bits(0),
         name: "n1".to_owned(),
-        datacenter: "dc1".to_owned(),
-        node_pool: "default".to_owned(),
-        node_class: String::new(),
-        http_address: String::new(),
-        address: "10.0.0.1".to_owned(),
-        capacity: Resources { cpu_mhz: 1000, memory_mib: 1000, disk_mib: 1000 },
-        reserved: Resources::default(),
-        cores: 4,
-        min_dynamic_port: 20_000,
         max_dynamic_port: 20_099,
-        reserved_ports: Vec::new(),
-        attributes: BTreeMap::new(),
-        meta: BTreeMap::new(),
         drivers: BTreeMap::from([("raw_exec".to_owned(), working_driver())]),
-        host_volumes: BTreeMap::new(),
-        status: NodeStatus::Ready,
-        eligible: true,
-        drain: None,
-        status_updated_at: Timestamp::NEVER,
-        events: Vec::new(),
-        create_index: 1,
-        modify_index: 1,
+        ..samples::node(1)
     };
     for word in text.split_whitespace() {
         let (key, value) = word.split_once('=').unwrap_or((word, ""));
@@ -198,94 +175,23 @@ fn no_update() -> Update {
 
 fn bare_job(name: &str) -> Job {
     Job {
-        key: JobKey::new("default", name),
-        name: name.to_owned(),
-        parent_id: String::new(),
-        region: "global".to_owned(),
-        kind: JobKind::Service,
-        priority: 50,
-        all_at_once: false,
-        datacenters: vec!["*".to_owned()],
-        node_pool: "default".to_owned(),
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        spreads: Vec::new(),
-        groups: vec![bare_group(name)],
-        update: None,
-        periodic: None,
         meta: BTreeMap::from([("owner".to_owned(), "me".to_owned())]),
-        extras: BTreeMap::new(),
-        stop: false,
-        version: 0,
-        stable: false,
-        status: JobStatus::Pending,
-        submit_time: Timestamp::NEVER,
         create_index: 1,
         modify_index: 1,
         job_modify_index: 1,
+        ..samples::job(name, JobKind::Service, vec![bare_group(name)])
     }
 }
 
 fn bare_group(name: &str) -> TaskGroup {
-    let restart = Restart {
-        attempts: 2,
-        interval: Duration::from_mins(30),
-        delay: Duration::from_secs(15),
-        mode: RestartMode::Fail,
-        render_templates: false,
-    };
-    TaskGroup {
-        name: name.to_owned(),
-        count: 1,
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        spreads: Vec::new(),
-        tasks: vec![bare_task(name, restart.clone())],
-        networks: Vec::new(),
-        services: Vec::new(),
-        ephemeral_disk_mib: 0,
-        sticky_disk: false,
-        migrate_disk: false,
-        update: None,
-        reschedule: None,
-        migrate: None,
-        disconnect: None,
-        restart,
-        volumes: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        shutdown_delay: Duration::ZERO,
-        scaling: None,
-        extras: BTreeMap::new(),
-    }
+    TaskGroup { ephemeral_disk_mib: 0, ..samples::group(name, vec![bare_task(name)]) }
 }
 
-fn bare_task(name: &str, restart: Restart) -> Task {
+fn bare_task(name: &str) -> Task {
     Task {
-        name: name.to_owned(),
-        driver: "raw_exec".to_owned(),
-        user: String::new(),
-        config: BTreeMap::new(),
-        env: BTreeMap::new(),
         meta: BTreeMap::from([("owner".to_owned(), "me".to_owned())]),
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        services: Vec::new(),
         resources: Resources { cpu_mhz: 100, memory_mib: 10, disk_mib: 0 },
-        memory_max_mib: 0,
-        cores: 0,
-        networks: Vec::new(),
-        restart,
-        kill_timeout: Duration::from_secs(5),
-        kill_signal: String::new(),
-        shutdown_delay: Duration::ZERO,
-        leader: false,
-        lifecycle: None,
-        artifacts: Vec::new(),
-        templates: Vec::new(),
-        logs: cos_model::Logs::default(),
-        volume_mounts: Vec::new(),
-        dispatch_payload_file: String::new(),
-        extras: BTreeMap::new(),
+        ..samples::task(name)
     }
 }
 
@@ -332,36 +238,13 @@ pub(crate) fn failed_alloc(policy: &str) -> Allocation {
 
 /// A pending instance of a job.
 pub(crate) fn alloc(job: &Arc<Job>, id: u128, node: u128, index: u32) -> Allocation {
-    let group = &job.groups[0];
     Allocation {
-        id: AllocId::from_bits(id),
-        eval_id: EvalId::from_bits(0),
-        node_id: NodeId::from_bits(node),
-        node_name: "".into(),
-        job: Arc::clone(job),
-        group: group.name.as_str().into(),
         index,
-        resources: group.total_resources(),
-        tasks: BTreeMap::new(),
-        ports: Vec::new(),
-        desired: DesiredStatus::Run,
-        desired_description: String::new(),
-        transition: DesiredTransition::default(),
-        client_status: ClientStatus::Pending,
-        client_description: String::new(),
-        task_states: BTreeMap::new(),
-        deployment_id: None,
-        health: None,
-        canary: false,
-        previous: None,
-        next: None,
-        reschedules: Vec::new(),
-        followup_eval: None,
-        metric: Arc::new(AllocMetric::default()),
         create_time: Timestamp(1),
         modify_time: Timestamp(1),
         create_index: 1,
         modify_index: 1,
         alloc_modify_index: 1,
+        ..samples::alloc(id, node, job)
     }
 }

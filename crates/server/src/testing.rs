@@ -5,10 +5,8 @@ use std::sync::Arc;
 
 use cos_model::link::AllocUpdate;
 use cos_model::{
-    AllocId, Allocation, ClientStatus, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus,
-    DesiredStatus, DesiredTransition, EvalId, EvalStatus, Evaluation, Job, JobKey, JobKind,
-    JobStatus, Node, NodeId, NodeStatus, Plan, Resources, Restart, RestartMode, TaskGroup,
-    Timestamp, Trigger,
+    AllocId, Allocation, ClientStatus, Deployment, DeploymentGroup, EvalId, EvalStatus, Evaluation,
+    Job, JobKey, JobKind, Node, Plan, Resources, TaskGroup, Timestamp, samples,
 };
 use cos_state::{Applied, Command, Reply, Request, State};
 
@@ -19,122 +17,22 @@ pub(crate) fn key(id: &str) -> JobKey {
 
 /// A pending evaluation.
 pub(crate) fn eval(job: &str) -> Evaluation {
-    Evaluation {
-        id: EvalId::from_bits(1),
-        job: key(job),
-        kind: JobKind::Service,
-        priority: 50,
-        trigger: Trigger::JobRegister,
-        job_modify_index: 0,
-        node_id: None,
-        deployment_id: None,
-        status: EvalStatus::Pending,
-        status_description: String::new(),
-        wait_until: Timestamp::NEVER,
-        next: None,
-        previous: None,
-        blocked: None,
-        failed_groups: BTreeMap::new(),
-        queued: BTreeMap::new(),
-        snapshot_index: 0,
-        create_time: Timestamp(1),
-        modify_time: Timestamp(1),
-        create_index: 0,
-        modify_index: 0,
-    }
+    let now = Timestamp(1);
+    Evaluation { create_time: now, modify_time: now, ..samples::eval(1, key(job)) }
 }
 
 /// A job with one group `web`.
 pub(crate) fn job(id: &str, kind: JobKind, count: u32) -> Job {
-    Job {
-        key: key(id),
-        name: id.to_owned(),
-        parent_id: String::new(),
-        region: "global".to_owned(),
-        kind,
-        priority: 50,
-        all_at_once: false,
-        datacenters: vec!["*".to_owned()],
-        node_pool: "default".to_owned(),
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        spreads: Vec::new(),
-        groups: vec![group("web", count)],
-        update: None,
-        periodic: None,
-        meta: BTreeMap::new(),
-        extras: BTreeMap::new(),
-        stop: false,
-        version: 0,
-        stable: false,
-        status: JobStatus::Pending,
-        submit_time: Timestamp(1),
-        create_index: 0,
-        modify_index: 0,
-        job_modify_index: 0,
-    }
-}
-
-fn group(name: &str, count: u32) -> TaskGroup {
-    TaskGroup {
-        name: name.to_owned(),
-        count,
-        constraints: Vec::new(),
-        affinities: Vec::new(),
-        spreads: Vec::new(),
-        tasks: Vec::new(),
-        networks: Vec::new(),
-        services: Vec::new(),
-        ephemeral_disk_mib: 10,
-        sticky_disk: false,
-        migrate_disk: false,
-        update: None,
-        reschedule: None,
-        migrate: None,
-        disconnect: None,
-        restart: Restart {
-            attempts: 2,
-            interval: std::time::Duration::from_mins(30),
-            delay: std::time::Duration::from_secs(15),
-            mode: RestartMode::Fail,
-            render_templates: false,
-        },
-        volumes: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        shutdown_delay: std::time::Duration::ZERO,
-        scaling: None,
-        extras: BTreeMap::new(),
-    }
+    let group = TaskGroup { count, ..samples::group("web", Vec::new()) };
+    Job { submit_time: Timestamp(1), ..samples::job(id, kind, vec![group]) }
 }
 
 /// A ready node.
 pub(crate) fn node(number: u128) -> Node {
     Node {
-        id: NodeId::from_bits(number),
-        secret: NodeId::from_bits(number + 1_000_000),
-        name: format!("node{number}"),
-        datacenter: "dc1".to_owned(),
-        node_pool: "default".to_owned(),
-        node_class: String::new(),
-        http_address: "127.0.0.1:4646".to_owned(),
-        address: "127.0.0.1".to_owned(),
         capacity: Resources { cpu_mhz: 4000, memory_mib: 4000, disk_mib: 40_000 },
-        reserved: Resources::default(),
-        cores: 4,
-        min_dynamic_port: 20_000,
-        max_dynamic_port: 32_000,
-        reserved_ports: Vec::new(),
-        attributes: BTreeMap::new(),
-        meta: BTreeMap::new(),
-        drivers: BTreeMap::new(),
-        host_volumes: BTreeMap::new(),
-        status: NodeStatus::Ready,
-        eligible: true,
-        drain: None,
         status_updated_at: Timestamp(1),
-        events: Vec::new(),
-        create_index: 0,
-        modify_index: 0,
+        ..samples::node(number)
     }
 }
 
@@ -215,52 +113,23 @@ impl World {
         };
         self.apply(Command::ApplyPlan {
             plan: Box::new(Plan {
-                eval_id: eval.id,
                 based_on: self.state.index(),
-                all_at_once: false,
                 placements,
-                stops: Vec::new(),
-                followups: BTreeMap::new(),
                 deployment,
-                deployment_updates: Vec::new(),
-                new_evals: Vec::new(),
-                eval,
                 at: self.now,
+                ..samples::plan(eval)
             }),
         });
     }
 
     fn alloc(&self, number: u128, node: u128, job: &Arc<Job>) -> Allocation {
         Allocation {
-            id: AllocId::from_bits(number),
             eval_id: EvalId::from_bits(u128::from(self.state.index()) + 0xe000),
-            node_id: NodeId::from_bits(node),
-            node_name: Arc::from("node"),
-            job: Arc::clone(job),
-            group: Arc::from(job.groups[0].name.as_str()),
             index: u32::try_from(number).unwrap(),
             resources: Resources { cpu_mhz: 1, memory_mib: 1, disk_mib: 1 },
-            tasks: BTreeMap::new(),
-            ports: Vec::new(),
-            desired: DesiredStatus::Run,
-            desired_description: String::new(),
-            transition: DesiredTransition::default(),
-            client_status: ClientStatus::Pending,
-            client_description: String::new(),
-            task_states: BTreeMap::new(),
-            deployment_id: None,
-            health: None,
-            canary: false,
-            previous: None,
-            next: None,
-            reschedules: Vec::new(),
-            followup_eval: None,
-            metric: Arc::default(),
             create_time: self.now,
             modify_time: self.now,
-            create_index: 0,
-            modify_index: 0,
-            alloc_modify_index: 0,
+            ..samples::alloc(number, node, job)
         }
     }
 
@@ -268,19 +137,10 @@ impl World {
     pub(crate) fn deployment(&self, id: &str, group: DeploymentGroup) -> Deployment {
         let job = self.job(id);
         Deployment {
-            id: DeploymentId::from_bits(u128::from(job.version) + 0xd000),
-            job: job.key.clone(),
-            job_version: job.version,
-            job_modify_index: job.modify_index,
-            job_spec_modify_index: job.job_modify_index,
-            job_create_index: job.create_index,
             groups: BTreeMap::from([(job.groups[0].name.clone(), group)]),
-            status: DeploymentStatus::Running,
-            status_description: "Deployment is running".to_owned(),
             create_time: self.now,
             modify_time: self.now,
-            create_index: 0,
-            modify_index: 0,
+            ..samples::deployment(u128::from(job.version) + 0xd000, &job)
         }
     }
 

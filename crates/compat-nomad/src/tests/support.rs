@@ -13,7 +13,9 @@ use cos_http::{
     AgentHealth, AgentIdentity, AgentInfo, Api, ApiError, Forwarder, LocalNode, LogLevel, Metrics,
 };
 use cos_model::link::ServerAddress;
-use cos_model::{AllocId, Evaluation, Job, JobKey, Node, NodeId, Plan, Timestamp, Trigger};
+use cos_model::{
+    AllocId, Evaluation, Job, JobKey, Node, NodeId, Plan, Timestamp, Trigger, samples,
+};
 use cos_platform::Tasks;
 use cos_state::evaluations::eval_for_job;
 use cos_state::{Command, ControlPlane, State};
@@ -102,19 +104,7 @@ struct FakePlanner;
 impl Planner for FakePlanner {
     fn dry_run(&self, state: &State, job: Job) -> Plan {
         let eval: Evaluation = eval_for_job(&job, Trigger::JobRegister, 1, START);
-        Plan {
-            eval_id: eval.id,
-            based_on: state.index(),
-            all_at_once: false,
-            placements: Vec::new(),
-            stops: Vec::new(),
-            followups: BTreeMap::new(),
-            deployment: None,
-            deployment_updates: Vec::new(),
-            new_evals: Vec::new(),
-            eval,
-            at: START,
-        }
+        Plan { based_on: state.index(), at: START, ..samples::plan(eval) }
     }
 }
 
@@ -275,34 +265,20 @@ pub(super) fn key(id: &str) -> JobKey {
 
 pub(super) fn node() -> Node {
     Node {
-        id: NODE,
-        secret: NodeId::from_bits(99),
         name: "n1".to_owned(),
-        datacenter: "dc1".to_owned(),
-        node_pool: "default".to_owned(),
-        node_class: String::new(),
         http_address: "127.0.0.1:1".to_owned(),
         address: "127.0.0.1".to_owned(),
         capacity: cos_model::Resources { cpu_mhz: 1000, memory_mib: 500, disk_mib: 9000 },
         reserved: cos_model::Resources { cpu_mhz: 100, ..cos_model::Resources::default() },
         cores: 2,
-        min_dynamic_port: 20000,
-        max_dynamic_port: 32000,
         reserved_ports: vec![22],
         attributes: BTreeMap::from([("nomad.version".to_owned(), "1.10.0".to_owned())]),
-        meta: BTreeMap::new(),
         drivers: BTreeMap::from([(
             "docker".to_owned(),
             cos_model::DriverState { detected: true, healthy: true, ..Default::default() },
         )]),
-        host_volumes: BTreeMap::new(),
-        status: cos_model::NodeStatus::Ready,
-        eligible: true,
-        drain: None,
         status_updated_at: START,
-        events: Vec::new(),
-        create_index: 0,
-        modify_index: 0,
+        ..samples::node(NODE.bits())
     }
 }
 
@@ -318,14 +294,8 @@ pub(super) fn place(agent: &Agent, job_id: &str, alloc: AllocId) {
     plan.eval.status = cos_model::EvalStatus::Complete;
     let taken = Resources { cpu_mhz: 100, memory_mib: 64, disk_mib: 0 };
     plan.placements.push(Allocation {
-        id: alloc,
         eval_id: plan.eval_id,
-        node_id: NODE,
         node_name: "n1".into(),
-        job,
-        group: "app".into(),
-        index: 0,
-        resources: Resources { disk_mib: 300, ..taken },
         tasks: BTreeMap::from([(
             "web".to_owned(),
             AllocatedTask { resources: taken, memory_max_mib: 0 },
@@ -337,25 +307,9 @@ pub(super) fn place(agent: &Agent, job_id: &str, alloc: AllocId) {
             to: 0,
             host_ip: "127.0.0.1".to_owned(),
         }],
-        desired: cos_model::DesiredStatus::Run,
-        desired_description: String::new(),
-        transition: cos_model::DesiredTransition::default(),
-        client_status: cos_model::ClientStatus::Pending,
-        client_description: String::new(),
-        task_states: BTreeMap::new(),
-        deployment_id: None,
-        health: None,
-        canary: false,
-        previous: None,
-        next: None,
-        reschedules: Vec::new(),
-        followup_eval: None,
-        metric: Arc::new(cos_model::AllocMetric::default()),
         create_time: START,
         modify_time: START,
-        create_index: 0,
-        modify_index: 0,
-        alloc_modify_index: 0,
+        ..samples::alloc(alloc.bits(), NODE.bits(), &job)
     });
     agent.control.apply(Command::ApplyPlan { plan: Box::new(plan) });
 }

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cos_model::{
-    AllocHealth, AllocId, Allocation, ClientStatus, Deployment, DesiredStatus, EvalId, EvalStatus,
-    Evaluation, Job, JobKey, JobKind, Node, NodeId, Plan, Resources, Timestamp, Trigger,
+    AllocHealth, AllocId, Allocation, ClientStatus, Deployment, DesiredStatus, Evaluation, Job,
+    JobKey, JobKind, Node, NodeId, Plan, Resources, Timestamp, samples,
 };
 
 use crate::problem::Problem;
@@ -197,28 +197,14 @@ impl World {
     fn fresh_eval(&mut self) -> Evaluation {
         self.next_id += 1;
         let job = self.job.as_ref();
+        let key = job.map_or_else(|| JobKey::new("default", "web"), |job| job.key.clone());
         Evaluation {
-            id: EvalId::from_bits(self.next_id),
-            job: job.map_or_else(|| JobKey::new("default", "web"), |job| job.key.clone()),
             kind: job.map_or(JobKind::Service, |job| job.kind),
-            priority: 50,
-            trigger: Trigger::JobRegister,
-            job_modify_index: 0,
-            node_id: None,
-            deployment_id: None,
-            status: EvalStatus::Pending,
-            status_description: String::new(),
-            wait_until: Timestamp::NEVER,
-            next: None,
-            previous: None,
-            blocked: None,
-            failed_groups: BTreeMap::new(),
-            queued: BTreeMap::new(),
-            snapshot_index: 0,
             create_time: self.now,
             modify_time: self.now,
             create_index: self.index,
             modify_index: self.index,
+            ..samples::eval(self.next_id, key)
         }
     }
 
