@@ -27,7 +27,7 @@ alive() { # NAME -> whether its agent runs
   local pid
   pid=$(cat "$run/$1/agent.pid" 2>/dev/null) || return 1
   # The name on the command line tells our agent from a process that got the same pid later.
-  tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF "$run/$1/agent.hcl"
+  tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF "$run/$1/agent.hcl"
 }
 
 write_server() { # NAME ADDRESS
@@ -179,7 +179,7 @@ EOF
 ours() {
   local file
   for file in /proc/[0-9]*/cmdline; do
-    if tr '\0' '\n' <"$file" 2>/dev/null | grep -qF -- "$run/"; then
+    if tr '\0' '\n' 2>/dev/null <"$file" | grep -qF -- "$run/"; then
       local pid=${file#/proc/}
       pid=${pid%/cmdline}
       [ "$pid" = $$ ] || [ "$pid" = "$PPID" ] || echo "$pid"
@@ -220,7 +220,7 @@ nothing_left() { [ -z "$(ours)" ]; }
 pgrep_ours() { # WORD -> pids of ours with this word on the command line
   local pid found=1
   for pid in $(ours); do
-    if tr '\0' ' ' <"/proc/$pid/cmdline" 2>/dev/null | grep -qF -- "$1"; then
+    if tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$1"; then
       echo "$pid"
       found=0
     fi

@@ -11,6 +11,7 @@ use cos_http::{ApiError, Body, PageKey, ReadOptions, Reply};
 use cos_model::plan::DeploymentUpdate;
 use cos_model::{AllocId, Deployment, DeploymentId, DeploymentStatus, Evaluation, Job, Trigger};
 use cos_state::evaluations::eval_for_job;
+use cos_state::rollback::rollback;
 use cos_state::{Command, Committed, Topic};
 use serde_json::json;
 
@@ -118,8 +119,10 @@ fn updated(committed: &Committed, eval: Option<&Evaluation>, reverted: Option<u6
 
 async fn fail(State(nomad): State<Nomad>, Path(text): Path<String>) -> Result<Response, ApiError> {
     let Target { deployment, job, state, eval } = target(&nomad, &text).await?;
-    let (ending, revert) = rollback(&state, &deployment, &job);
-    let reverted = revert.as_ref().map(|job| job.version);
+    let auto_revert = deployment.groups.values().any(|group| group.auto_revert);
+    let (ending, revert) =
+        if auto_revert { rollback(&state, &deployment, &job) } else { (String::new(), None) };
+    let reverted = revert.map(|job| job.version);
     let update = DeploymentUpdate {
         id: deployment.id,
         status: DeploymentStatus::Failed,
@@ -127,41 +130,11 @@ async fn fail(State(nomad): State<Nomad>, Path(text): Path<String>) -> Result<Re
     };
     let command = Command::SetDeploymentStatus {
         update,
-        revert: revert.map(|job| Box::new(job.as_ref().clone())),
+        revert: revert.map(|job| Box::new(Job::clone(job))),
         eval: Some(eval.clone()),
     };
     let committed = nomad.propose(command).await?;
     Ok(updated(&committed, Some(&eval), reverted))
-}
-
-/// The end of the description of a failed deployment, and the version to come back to.
-fn rollback(
-    state: &cos_state::State,
-    deployment: &Deployment,
-    job: &Job,
-) -> (String, Option<Arc<Job>>) {
-    if !deployment.groups.values().any(|group| group.auto_revert) {
-        return (String::new(), None);
-    }
-    let stable = state
-        .job_versions(&deployment.job)
-        .filter(|known| known.stable && known.version != deployment.job_version)
-        .max_by_key(|known| known.version);
-    match stable {
-        None => (" - no stable job version to auto revert to".to_owned(), None),
-        Some(stable) if stable.same_request(job) => {
-            let version = stable.version;
-            let words = format!(
-                " - not rolling back to stable job version {version} as current job has same \
-                 specification"
-            );
-            (words, None)
-        }
-        Some(stable) => {
-            let words = format!(" - rolling back to job version {}", stable.version);
-            (words, Some(Arc::clone(stable)))
-        }
-    }
 }
 
 async fn pause(
@@ -171,15 +144,10 @@ async fn pause(
 ) -> Result<Response, ApiError> {
     let pause = Body::parse(&bytes)?.flag("Pause")?;
     let Target { deployment, eval, .. } = target(&nomad, &text).await?;
-    let (status, description) = match (pause, deployment.requires_promotion()) {
-        (true, _) => (DeploymentStatus::Paused, "Deployment is paused"),
-        (false, false) => (DeploymentStatus::Running, "Deployment is running"),
-        (false, true) if deployment.has_auto_promote() => {
-            (DeploymentStatus::Running, "Deployment is running pending automatic promotion")
-        }
-        (false, true) => {
-            (DeploymentStatus::Running, "Deployment is running but requires manual promotion")
-        }
+    let (status, description) = if pause {
+        (DeploymentStatus::Paused, "Deployment is paused")
+    } else {
+        (DeploymentStatus::Running, deployment.running_description())
     };
     let eval = (!pause).then_some(eval);
     let description = description.to_owned();

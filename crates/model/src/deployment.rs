@@ -93,6 +93,18 @@ impl Deployment {
             && self.groups.values().any(|group| group.desired_canaries > 0 && !group.promoted)
     }
 
+    /// The description of a rollout that waits for nobody.
+    pub const RUNNING: &'static str = "Deployment is running";
+
+    /// What a running rollout says of itself, in the words that clients match on.
+    pub fn running_description(&self) -> &'static str {
+        match (self.requires_promotion(), self.has_auto_promote()) {
+            (false, _) => Self::RUNNING,
+            (true, false) => "Deployment is running but requires manual promotion",
+            (true, true) => "Deployment is running pending automatic promotion",
+        }
+    }
+
     /// Whether every group that waits for promotion promotes itself.
     pub fn has_auto_promote(&self) -> bool {
         self.groups

@@ -10,7 +10,7 @@ use cos_model::{
 };
 
 use crate::draft::Draft;
-use crate::reconcile::{self, Context, GroupChanges, Stop, deployment_description};
+use crate::reconcile::{self, Context, GroupChanges, Stop};
 use crate::words;
 
 /// Replacements that are due within this time of each other share an evaluation.
@@ -86,9 +86,7 @@ fn begin_deployment(draft: &mut Draft<'_, '_>, job: &Job, changes: &[GroupChange
         create_index: 0,
         modify_index: 0,
     };
-    let words =
-        deployment_description(deployment.requires_promotion(), deployment.has_auto_promote());
-    words.clone_into(&mut deployment.status_description);
+    deployment.status_description = deployment.running_description().to_owned();
     draft.begin(deployment);
 }
 

@@ -35,8 +35,6 @@ mod fate;
 mod missing;
 mod rollout;
 
-pub(crate) use rollout::description as deployment_description;
-
 /// What all groups of the job share.
 #[derive(Debug)]
 pub(crate) struct Context<'p> {

@@ -18,14 +18,6 @@ pub(crate) const BLOCKED: &str = "created to place remaining allocations";
 /// An evaluation that replaces failed instances later.
 pub(crate) const DELAYED: &str = "created for delayed rescheduling";
 
-/// A deployment that goes on by itself.
-pub(crate) const DEPLOYMENT_RUNNING: &str = "Deployment is running";
-/// A deployment that a user must promote.
-pub(crate) const DEPLOYMENT_NEEDS_PROMOTION: &str =
-    "Deployment is running but requires manual promotion";
-/// A deployment that promotes itself.
-pub(crate) const DEPLOYMENT_AUTO_PROMOTION: &str =
-    "Deployment is running pending automatic promotion";
 /// A deployment that a newer version overtook.
 pub(crate) const DEPLOYMENT_OVERTAKEN: &str = "Cancelled due to newer version of job";
 /// A deployment of a job that was stopped.

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use cos_model::link::ServerAddress;
 
-use crate::gc::Thresholds;
 use crate::heartbeat::Limits;
+use cos_state::garbage::Thresholds;
 
 /// Everything a server needs to know.
 #[derive(Clone, Debug)]

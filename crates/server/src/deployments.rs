@@ -22,14 +22,12 @@ use cos_model::{
     Timestamp, Trigger,
 };
 use cos_state::evaluations::eval_for_job;
+use cos_state::rollback::rollback;
 use cos_state::{Command, State};
 
 use crate::evals::Ids;
 
 /// Descriptions in the words that clients match on.
-const RUNNING: &str = "Deployment is running";
-const NEEDS_PROMOTION: &str = "Deployment is running but requires manual promotion";
-const WILL_PROMOTE: &str = "Deployment is running pending automatic promotion";
 const SUCCESSFUL: &str = "Deployment completed successfully";
 const UNHEALTHY: &str = "Failed due to unhealthy allocations";
 const TOO_SLOW: &str = "Failed due to progress deadline";
@@ -175,47 +173,16 @@ fn fail(
 ) -> Command {
     let auto_revert =
         deployment.groups.values().any(|group| group.auto_revert && !is_satisfied(group));
-    let (description, revert) = if auto_revert {
-        revert_target(state, deployment, job, cause)
-    } else {
-        (cause.to_owned(), None)
-    };
+    let (ending, revert) =
+        if auto_revert { rollback(state, deployment, job) } else { (String::new(), None) };
     Command::SetDeploymentStatus {
         update: DeploymentUpdate {
             id: deployment.id,
             status: DeploymentStatus::Failed,
-            description,
+            description: format!("{cause}{ending}"),
         },
-        revert,
+        revert: revert.map(|job| Box::new(Job::clone(job))),
         eval: Some(for_deployment(job, deployment, ids, now)),
-    }
-}
-
-/// Chooses the version to come back to, and says so.
-fn revert_target(
-    state: &State,
-    deployment: &Deployment,
-    job: &Job,
-    cause: &str,
-) -> (String, Option<Box<Job>>) {
-    let stable = state
-        .job_versions(&deployment.job)
-        .filter(|old| old.stable && old.version < deployment.job_version)
-        .max_by_key(|old| old.version);
-    match stable {
-        None => (format!("{cause} - no stable job version to auto revert to"), None),
-        Some(old) if old.same_request(job) => (
-            format!(
-                "{cause} - not rolling back to stable job version {} as current job has same \
-                 specification",
-                old.version
-            ),
-            None,
-        ),
-        Some(old) => (
-            format!("{cause} - rolling back to job version {}", old.version),
-            Some(Box::new(Job::clone(old))),
-        ),
     }
 }
 
@@ -236,15 +203,14 @@ fn promotes_itself(state: &State, deployment: &Deployment) -> bool {
 
 /// Says that a promotion is awaited, once.
 fn describe_promotion(deployment: &Deployment) -> Option<Command> {
-    if !deployment.requires_promotion() || deployment.status_description != RUNNING {
+    if !deployment.requires_promotion() || deployment.status_description != Deployment::RUNNING {
         return None;
     }
-    let description = if deployment.has_auto_promote() { WILL_PROMOTE } else { NEEDS_PROMOTION };
     Some(Command::SetDeploymentStatus {
         update: DeploymentUpdate {
             id: deployment.id,
             status: DeploymentStatus::Running,
-            description: description.to_owned(),
+            description: deployment.running_description().to_owned(),
         },
         revert: None,
         eval: None,

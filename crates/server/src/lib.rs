@@ -23,7 +23,6 @@ pub mod config;
 pub mod deployments;
 pub mod drain;
 pub mod evals;
-pub mod gc;
 mod gossip;
 pub mod heartbeat;
 mod identity;

@@ -24,7 +24,7 @@ use crate::machine::Machine;
 use crate::publish::Published;
 use crate::shared::{Shared, new_id};
 use crate::transport::RaftTransport;
-use crate::{bootstrap, gc, identity, leader, liveness, reports, wire};
+use crate::{bootstrap, identity, leader, liveness, reports, wire};
 
 /// How many heartbeats and relays may wait.
 const SIGNS_MAX: usize = 4096;
@@ -141,15 +141,6 @@ impl Server {
     /// The catalog as this server last applied it.
     pub fn catalog(&self) -> watch::Receiver<Arc<Catalog>> {
         self.shared.published.catalog()
-    }
-
-    /// Forgets at once all that is over, however young, as a user may ask for.
-    pub async fn collect_garbage(&self) -> Result<(), ProposeError> {
-        let state = self.shared.published.state();
-        match gc::collect(&state, self.shared.now(), &gc::Thresholds::FORCED) {
-            Some(command) => self.shared.propose(command).await.map(drop),
-            None => Ok(()),
-        }
     }
 
     /// Takes part no longer, but stays a member of the group and is expected back. A leader hands

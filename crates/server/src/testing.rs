@@ -10,6 +10,8 @@ use cos_model::{
 };
 use cos_state::{Applied, Command, Reply, Request, State};
 
+mod garbage;
+
 /// A job's name.
 pub(crate) fn key(id: &str) -> JobKey {
     JobKey::new("default", id)

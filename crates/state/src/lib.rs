@@ -23,6 +23,8 @@ mod control_plane;
 mod digest;
 pub mod evaluations;
 mod event;
+pub mod garbage;
+pub mod rollback;
 mod state;
 
 pub use codec::{DecodeError, decode_request, encode_request};

@@ -70,8 +70,10 @@ fn with_port(address: &str) -> String {
     if has_port { address.to_owned() } else { format!("{address}:{SERF_PORT}") }
 }
 
-fn thresholds(given: &BTreeMap<&'static str, std::time::Duration>) -> cos_server::gc::Thresholds {
-    let mut thresholds = cos_server::gc::Thresholds::default();
+fn thresholds(
+    given: &BTreeMap<&'static str, std::time::Duration>,
+) -> cos_state::garbage::Thresholds {
+    let mut thresholds = cos_state::garbage::Thresholds::default();
     for (name, age) in given {
         match *name {
             "node_gc_threshold" => thresholds.nodes = *age,

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use cos_model::{Allocation, DeploymentGroup, JobKind, Update};
 
 use super::{Cause, Wanted, Work, rolling};
-use crate::words;
 
 impl Work<'_, '_> {
     /// Begins the canary phase if outdated instances call for one, and asks for missing canaries.
@@ -108,14 +107,5 @@ pub(super) fn fresh(update: Option<&Update>) -> DeploymentGroup {
         promoted: true,
         progress_deadline: update.progress_deadline,
         ..DeploymentGroup::default()
-    }
-}
-
-/// What a new deployment says of itself.
-pub(crate) fn description(requires_promotion: bool, auto_promote: bool) -> &'static str {
-    match (requires_promotion, auto_promote) {
-        (false, _) => words::DEPLOYMENT_RUNNING,
-        (true, false) => words::DEPLOYMENT_NEEDS_PROMOTION,
-        (true, true) => words::DEPLOYMENT_AUTO_PROMOTION,
     }
 }

@@ -10,14 +10,14 @@ use cos_model::{
 };
 use cos_platform::{Fate, entropy};
 use cos_state::evaluations::evals_for_node;
-use cos_state::{Command, MemberStatus, ProposeError, State};
+use cos_state::{Command, MemberStatus, ProposeError, State, garbage};
 
 use super::{CONFLICTS_EVERY, Duties, Report, Subject};
 use crate::gossip::Peer;
 use crate::membership::{self, Change};
 use crate::registration::{self, ServerEntry};
 use crate::shared::{Shared, new_id};
-use crate::{deployments, drain, gc, metrics};
+use crate::{deployments, drain, metrics};
 
 /// The shortest wait before an evaluation that was given up is followed by another.
 const FOLLOW_UP_WAIT: Duration = Duration::from_mins(1);
@@ -123,7 +123,7 @@ impl Duties {
         if now >= self.collect_at && !self.running.contains(&Subject::Garbage) {
             self.collect_at = now + self.shared.config.timing.gc_interval;
             let state = self.shared.published.state();
-            let garbage = gc::collect(&state, self.shared.now(), &self.shared.config.gc);
+            let garbage = garbage::collect(&state, self.shared.now(), &self.shared.config.gc);
             if let Some(command) = garbage {
                 self.run_errand(Subject::Garbage, vec![command]);
             }

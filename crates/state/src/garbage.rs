@@ -11,11 +11,11 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use crate::{Command, State};
 use cos_model::{
     AllocId, Allocation, DeploymentId, EvalId, Evaluation, Job, JobKey, JobKind, JobStatus, Node,
     NodeId, NodeStatus, Timestamp,
 };
-use cos_state::{Command, State};
 
 /// How old something must be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -157,6 +157,3 @@ fn is_node_over(state: &State, node: &Node) -> bool {
     node.status == NodeStatus::Down
         && state.allocs_on_node(node.id).all(|alloc| alloc.is_terminal())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,9 +1,13 @@
 //! What is forgotten, when.
 
-use cos_model::{ClientStatus, JobKind};
+use std::time::Duration;
 
-use super::*;
-use crate::testing::{self, World};
+use cos_model::{ClientStatus, JobKind, NodeId, NodeStatus};
+use cos_state::Command;
+use cos_state::garbage::{Thresholds, collect};
+
+use super::World;
+use crate::testing;
 
 const HOUR: Duration = Duration::from_hours(1);
 
