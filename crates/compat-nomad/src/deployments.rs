@@ -92,12 +92,13 @@ struct Target {
     eval: Evaluation,
 }
 
-async fn target(nomad: &Nomad, text: &str) -> Result<Target, ApiError> {
+/// Finds the deployment for an act, whose name ends the refusal in the words that clients match on.
+async fn target(nomad: &Nomad, text: &str, act: &str) -> Result<Target, ApiError> {
     let wanted: DeploymentId = id(text, "deployment not found")?;
     let state = nomad.current().await?;
     let deployment = Arc::clone(state.deployment(wanted).ok_or_else(not_found)?);
     if !deployment.is_active() {
-        return Err(ApiError::bad_request("can't change terminal deployment"));
+        return Err(ApiError::bad_request(format!("can't {act} terminal deployment")));
     }
     let job = state.job(&deployment.job).ok_or_else(|| ApiError::not_found("job not found"))?;
     let job = Arc::clone(job);
@@ -118,7 +119,7 @@ fn updated(committed: &Committed, eval: Option<&Evaluation>, reverted: Option<u6
 }
 
 async fn fail(State(nomad): State<Nomad>, Path(text): Path<String>) -> Result<Response, ApiError> {
-    let Target { deployment, job, state, eval } = target(&nomad, &text).await?;
+    let Target { deployment, job, state, eval } = target(&nomad, &text, "fail").await?;
     let auto_revert = deployment.groups.values().any(|group| group.auto_revert);
     let (ending, revert) =
         if auto_revert { rollback(&state, &deployment, &job) } else { (String::new(), None) };
@@ -143,7 +144,8 @@ async fn pause(
     RawBody(bytes): RawBody,
 ) -> Result<Response, ApiError> {
     let pause = Body::parse(&bytes)?.flag("Pause")?;
-    let Target { deployment, eval, .. } = target(&nomad, &text).await?;
+    let Target { deployment, eval, .. } =
+        target(&nomad, &text, if pause { "pause" } else { "resume" }).await?;
     let (status, description) = if pause {
         (DeploymentStatus::Paused, "Deployment is paused")
     } else {
@@ -165,10 +167,10 @@ async fn promote(
     let body = Body::parse(&bytes)?;
     let all = body.flag("All")?;
     let groups = body.texts("Groups")?;
+    let Target { deployment, eval, .. } = target(&nomad, &text, "promote").await?;
     if !all && groups.is_empty() {
         return Err(ApiError::bad_request("either all groups or some group must be promoted"));
     }
-    let Target { deployment, eval, .. } = target(&nomad, &text).await?;
     let command = Command::PromoteDeployment {
         id: deployment.id,
         groups: (!all).then_some(groups),
@@ -191,7 +193,8 @@ async fn set_health(
             "must specify at least one healthy/unhealthy allocation ID",
         ));
     }
-    let Target { deployment, eval, .. } = target(&nomad, &text).await?;
+    let Target { deployment, eval, .. } =
+        target(&nomad, &text, "set health of allocations for a").await?;
     let command =
         Command::SetAllocHealth { id: deployment.id, healthy, unhealthy, eval: Some(eval.clone()) };
     let committed = nomad.propose(command).await?;

@@ -375,7 +375,7 @@ pub enum TaskError {
     #[error("the task is not running")]
     NotRunning,
     /// No such signal.
-    #[error("unknown signal `{0}`")]
+    #[error("invalid signal: {0}")]
     UnknownSignal(String),
     /// Something else.
     #[error("{0}")]

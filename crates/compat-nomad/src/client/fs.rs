@@ -6,7 +6,7 @@ use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use cos_http::local::{ByteStream, LogStream, Origin, StreamFile, StreamLogs};
 use cos_http::params::is_pretty;
-use cos_http::{ApiError, Params, Reply};
+use cos_http::{ApiError, LocalError, Params, Reply};
 
 use super::{alloc_id, frames};
 use crate::context::Nomad;
@@ -65,13 +65,21 @@ async fn read(
 ) -> Result<Response, ApiError> {
     let local = nomad.api.local()?;
     let alloc = alloc_id(alloc)?;
-    let file = local.stat(alloc, path).await?;
-    let bytes: ByteStream = local.read(alloc, path, offset, limit).await?;
+    let file = local.stat(alloc, path).await.map_err(unreadable)?;
+    let bytes: ByteStream = local.read(alloc, path, offset, limit).await.map_err(unreadable)?;
     let headers = [
         (header::CONTENT_TYPE, harmless(&file.content_type)),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
     ];
     Ok((headers, Body::from_stream(bytes)).into_response())
+}
+
+/// A file to be read that is not there is a wrong request to Nomad's clients, not a wrong address.
+fn unreadable(error: LocalError) -> ApiError {
+    match error {
+        LocalError::NotFound(words) => ApiError::bad_request(words),
+        other => other.into(),
+    }
 }
 
 /// A task wrote the file: no browser should run what is in it as a page of this cluster.
@@ -100,7 +108,7 @@ pub(super) async fn stream(
         origin: origin(&params)?,
         follow: !params.has("follow") || params.flag("follow")?,
     };
-    let pieces = nomad.api.local()?.stream(alloc_id(&alloc)?, request).await?;
+    let pieces = nomad.api.local()?.stream(alloc_id(&alloc)?, request).await.map_err(unreadable)?;
     Ok(frames::framed(pieces))
 }
 

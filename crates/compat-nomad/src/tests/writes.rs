@@ -309,7 +309,12 @@ async fn deployments_are_paused_and_failed() {
     let words = "Deployment marked as failed - no stable job version to auto revert to";
     let failed = json!({"Status": "failed", "StatusDescription": words});
     agent.get(&format!("/v1/deployment/{id}"), 200, &failed);
-    put("fail", Value::Null, 400, json!("can't change terminal deployment"));
+    put("fail", Value::Null, 400, json!("can't fail terminal deployment"));
+    put("pause", json!({"Pause": false}), 400, json!("can't resume terminal deployment"));
+    put("promote", json!({}), 400, json!("can't promote terminal deployment"));
+    let healthy = json!({"HealthyAllocationIDs": [AllocId::from_bits(1).to_string()]});
+    let words = "can't set health of allocations for a terminal deployment";
+    put("allocation-health", healthy, 400, json!(words));
     let none = AllocId::from_bits(1);
     let fail = format!("/v1/deployment/fail/{none}");
     agent.check(("PUT", &fail, Value::Null), 404, &json!("deployment not found"));
