@@ -13,7 +13,8 @@ use crate::health::with_tags;
 use crate::respond::{from_catalog, plain_json};
 use crate::{Consul, shape};
 
-/// The service that every server registers; it tells servers from clients.
+/// Name and id of the service that every server registers; it tells servers from clients. Nobody
+/// registered it at the agent, so only the catalog lists it.
 const SERVER_SERVICE: &str = "consul";
 
 pub(crate) async fn itself(State(consul): State<Consul>, params: Params) -> Response {
@@ -22,6 +23,11 @@ pub(crate) async fn itself(State(consul): State<Consul>, params: Params) -> Resp
     let node = catalog.node(&identity.name).cloned();
     let id = node.as_ref().map_or("", |node| node.id.as_str());
     let member = node.as_ref().map_or(Value::Null, |node| member(&consul, &catalog, node));
+    let mut stats = consul.api.agent.stats();
+    // Who leads is the same for both dialects, which look for it under their own names.
+    if let Some(leadership) = stats.remove("nomad") {
+        stats.insert("consul".to_owned(), leadership);
+    }
     let answer = json!({
         "Config": {
             "Datacenter": identity.region,
@@ -36,7 +42,7 @@ pub(crate) async fn itself(State(consul): State<Consul>, params: Params) -> Resp
         "DebugConfig": {},
         "Coord": { "Vec": [0, 0, 0, 0, 0, 0, 0, 0], "Error": 1.5, "Adjustment": 0, "Height": 0.00001 },
         "Member": member,
-        "Stats": consul.api.agent.stats(),
+        "Stats": stats,
         "Meta": node.map_or_else(Default::default, |node| node.meta.clone()),
     });
     plain_json(&answer, cos_http::params::is_pretty(&params))
@@ -92,6 +98,7 @@ pub(crate) async fn services(
     from_catalog(&consul, &params, Catalog::index, |catalog| {
         let services: Map<String, Value> = catalog
             .services_on(&identity.name)
+            .filter(|service| &*service.id != SERVER_SERVICE)
             .map(|service| {
                 let mut shown = shape::agent_service(service);
                 shown["Datacenter"] = json!(identity.region);

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use axum::extract::{Path, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use cos_http::{ApiError, Params};
+use cos_http::{ApiError, Filter, Params};
 use cos_model::catalog::{Catalog, CatalogNode};
 use serde_json::{Value, json};
 
-use crate::respond::{Read, from_catalog, index_headers, newer, plain_json};
+use crate::respond::{
+    Read, filter, filtered, from_catalog, from_catalog_whole, index_headers, newer, plain_json,
+};
 use crate::{Consul, shape};
 
 /// The one datacenter of this dialect is the region.
@@ -26,7 +28,7 @@ pub(crate) async fn nodes(
     params: Params,
 ) -> Result<Response, ApiError> {
     let datacenter = datacenter(&consul);
-    from_catalog(&consul, &params, Catalog::index, |catalog| {
+    from_catalog(&consul, &params, Catalog::nodes_index, |catalog| {
         let wanted = catalog.nodes().filter(|node| has_meta(node, &params));
         Ok(wanted.map(|node| shape::node(node, &datacenter)).collect())
     })
@@ -37,12 +39,18 @@ pub(crate) async fn services(
     State(consul): State<Consul>,
     params: Params,
 ) -> Result<Response, ApiError> {
-    from_catalog(&consul, &params, Catalog::index, |catalog| {
+    let datacenter = datacenter(&consul);
+    let filter = filter(&params)?;
+    // A filter may ask for any field of an instance, so any change of one may matter to it.
+    let index_of = if filter.is_some() { Catalog::index } else { Catalog::names_index };
+    from_catalog_whole(&consul, &params, index_of, |catalog| {
         let mut tags: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
         for service in catalog.services() {
-            let on_wanted_node =
-                catalog.node(&service.node).is_some_and(|node| has_meta(node, &params));
-            if on_wanted_node {
+            let Some(node) = catalog.node(&service.node) else { continue };
+            let is_wanted = |filter: &Filter| {
+                filter.matches(&shape::catalog_service(node, service, &datacenter))
+            };
+            if has_meta(node, &params) && filter.as_ref().is_none_or(is_wanted) {
                 let all = tags.entry(&service.name).or_default();
                 all.extend(service.tags.iter().map(String::as_str));
             }
@@ -72,7 +80,7 @@ pub(crate) async fn service(
                 .iter()
                 .filter(|instance| has_meta(&instance.node, &params))
                 .filter(|instance| has_tags(&instance.service.tags, &params))
-                .map(|instance| shape::catalog_service(instance, &datacenter))
+                .map(|found| shape::catalog_service(&found.node, &found.service, &datacenter))
                 .collect())
         },
     )
@@ -85,12 +93,14 @@ pub(crate) async fn node(
     params: Params,
 ) -> Result<Response, ApiError> {
     let datacenter = datacenter(&consul);
-    from_catalog(&consul, &params, Catalog::index, |catalog| {
+    let filter = filter(&params)?;
+    from_catalog_whole(&consul, &params, Catalog::index, |catalog| {
         let Some(node) = find_node(catalog, &name) else { return Ok(Value::Null) };
-        let services: serde_json::Map<String, Value> = catalog
+        let services = catalog
             .services_on(&node.name)
             .map(|service| (service.id.to_string(), shape::agent_service(service)))
             .collect();
+        let services = filtered(filter.as_ref(), Value::Object(services));
         Ok(json!({ "Node": shape::node(node, &datacenter), "Services": services }))
     })
     .await
@@ -102,10 +112,12 @@ pub(crate) async fn node_services(
     params: Params,
 ) -> Result<Response, ApiError> {
     let datacenter = datacenter(&consul);
-    from_catalog(&consul, &params, Catalog::index, |catalog| {
+    let filter = filter(&params)?;
+    from_catalog_whole(&consul, &params, Catalog::index, |catalog| {
         let Some(node) = find_node(catalog, &name) else { return Ok(Value::Null) };
-        let services: Vec<Value> =
+        let services =
             catalog.services_on(&node.name).map(|service| shape::agent_service(service)).collect();
+        let services = filtered(filter.as_ref(), Value::Array(services));
         Ok(json!({ "Node": shape::node(node, &datacenter), "Services": services }))
     })
     .await

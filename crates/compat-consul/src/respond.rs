@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
-use cos_http::{ApiError, Params};
+use cos_http::{ApiError, Filter, Params};
 use cos_model::catalog::Catalog;
 use serde_json::Value;
 
@@ -71,11 +71,24 @@ pub(crate) async fn from_catalog(
     index_of: impl Fn(&Catalog) -> u64,
     read: impl Fn(&Catalog) -> Result<Value, ApiError>,
 ) -> Result<Response, ApiError> {
+    let filter = filter(params)?;
+    from_catalog_whole(consul, params, index_of, |catalog| {
+        Ok(filtered(filter.as_ref(), read(catalog)?))
+    })
+    .await
+}
+
+/// As [`from_catalog`], for an answer whose `filter` is about something else than its items.
+pub(crate) async fn from_catalog_whole(
+    consul: &Consul,
+    params: &Params,
+    index_of: impl Fn(&Catalog) -> u64,
+    read: impl Fn(&Catalog) -> Result<Value, ApiError>,
+) -> Result<Response, ApiError> {
     check_place(consul, params)?;
     let options = Read::from_params(params)?;
-    let catalog = newer(consul, &options, index_of).await;
-    let value = filtered(params, read(&catalog.1)?)?;
-    Ok(json(&value, catalog.0, options.pretty))
+    let (index, catalog) = newer(consul, &options, index_of).await;
+    Ok(json(&read(&catalog)?, index, options.pretty))
 }
 
 /// Waits for something newer than the request knows. Returns the index, never zero, and the catalog.
@@ -104,13 +117,20 @@ pub(crate) async fn newer(
     }
 }
 
-/// Keeps what the `filter` parameter wants of a list or of a map's values.
-fn filtered(params: &Params, value: Value) -> Result<Value, ApiError> {
-    let Some(text) = params.text("filter") else { return Ok(value) };
-    let filter = cos_http::Filter::parse(text).map_err(|error| {
-        ApiError::bad_request(format!("Failed to create boolean expression evaluator: {error}"))
-    })?;
-    Ok(match value {
+/// Reads the `filter` parameter, if there is one.
+pub(crate) fn filter(params: &Params) -> Result<Option<Filter>, ApiError> {
+    let parse = |text| {
+        Filter::parse(text).map_err(|error| {
+            ApiError::bad_request(format!("Failed to create boolean expression evaluator: {error}"))
+        })
+    };
+    params.text("filter").map(parse).transpose()
+}
+
+/// Keeps what a filter wants of a list or of a map's values.
+pub(crate) fn filtered(filter: Option<&Filter>, value: Value) -> Value {
+    let Some(filter) = filter else { return value };
+    match value {
         Value::Array(items) => {
             Value::Array(items.into_iter().filter(|item| filter.matches(item)).collect())
         }
@@ -118,7 +138,7 @@ fn filtered(params: &Params, value: Value) -> Result<Value, ApiError> {
             Value::Object(items.into_iter().filter(|(_, item)| filter.matches(item)).collect())
         }
         other => other,
-    })
+    }
 }
 
 /// Answers with JSON at an index.

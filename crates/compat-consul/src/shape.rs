@@ -72,8 +72,11 @@ fn tagged_service_addresses(service: &ServiceInstance) -> Value {
 }
 
 /// A service instance with its node, as `/v1/catalog/service` shows it.
-pub(crate) fn catalog_service(instance: &Instance, datacenter: &str) -> Value {
-    let (node, service) = (&instance.node, &instance.service);
+pub(crate) fn catalog_service(
+    node: &CatalogNode,
+    service: &ServiceInstance,
+    datacenter: &str,
+) -> Value {
     json!({
         "ID": node.id,
         "Node": &*node.name,

@@ -241,6 +241,10 @@ type NameTriple = (Arc<str>, Arc<str>, Arc<str>);
 #[serde(from = "stored::Stored", into = "stored::Stored")]
 pub struct Catalog {
     index: u64,
+    /// The index of the last change of a node.
+    nodes_index: u64,
+    /// The index of the last change of which names and tags there are, or on what kind of nodes.
+    names_index: u64,
     nodes: OrdMap<Arc<str>, Arc<CatalogNode>>,
     services: OrdMap<NodeScoped, Arc<ServiceInstance>>,
     checks: OrdMap<NodeScoped, Arc<CatalogCheck>>,

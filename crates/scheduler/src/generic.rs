@@ -86,7 +86,7 @@ fn begin_deployment(draft: &mut Draft<'_, '_>, job: &Job, changes: &[GroupChange
         create_index: 0,
         modify_index: 0,
     };
-    deployment.status_description = deployment.running_description().to_owned();
+    deployment.running_description().clone_into(&mut deployment.status_description);
     draft.begin(deployment);
 }
 

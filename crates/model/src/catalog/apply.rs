@@ -39,6 +39,11 @@ impl Catalog {
             return false;
         }
         let new = CatalogNode { modify_index: index, ..same };
+        // Names are asked for by the facts of their nodes.
+        if old.is_some_and(|old| old.meta != new.meta) {
+            self.names_index = index;
+        }
+        self.nodes_index = index;
         self.nodes.insert(Arc::clone(&node.name), Arc::new(new));
         self.touch_services_of(index, &node.name);
         self.index = index;
@@ -46,7 +51,7 @@ impl Catalog {
     }
 
     fn remove_node(&mut self, index: u64, name: &Arc<str>) -> bool {
-        if self.nodes.remove(name).is_none() {
+        if !self.nodes.contains_key(name) {
             return false;
         }
         let services: Vec<Arc<str>> = self.services_on(name).map(|s| Arc::clone(&s.id)).collect();
@@ -57,6 +62,8 @@ impl Catalog {
         for id in checks {
             self.remove_check(index, name, &id);
         }
+        self.nodes.remove(name);
+        self.nodes_index = index;
         self.index = index;
         true
     }
@@ -84,6 +91,12 @@ impl Catalog {
         let new = ServiceInstance { modify_index: index, ..same };
         self.link_service(&new);
         self.service_index.insert(Arc::clone(&new.name), index);
+        if old.as_ref().is_none_or(|old| old.name != new.name || old.tags != new.tags) {
+            if let Some(old) = &old {
+                self.touch_names(index, old);
+            }
+            self.touch_names(index, &new);
+        }
         if old.is_some_and(|old| old.name != new.name) {
             self.rename_checks(index, &new);
         }
@@ -115,6 +128,7 @@ impl Catalog {
             self.remove_check(index, node, &check);
         }
         self.service_index.insert(Arc::clone(&old.name), index);
+        self.touch_names(index, &old);
         self.index = index;
         true
     }
@@ -192,6 +206,20 @@ impl Catalog {
     pub(super) fn link_check(&mut self, check: &CatalogCheck) {
         let place = (Arc::clone(&check.node), Arc::clone(&check.service_id), Arc::clone(&check.id));
         self.by_service.insert(place, ());
+    }
+
+    /// An instance that comes or goes changes what names and tags there are, unless another one says
+    /// the same on the same kind of node.
+    fn touch_names(&mut self, index: u64, service: &ServiceInstance) {
+        let meta_of = |node: &str| self.nodes.get(node).map(|node| &node.meta);
+        let has_twin = self.services_named(&service.name).any(|other| {
+            (&other.node, &other.id) != (&service.node, &service.id)
+                && other.tags == service.tags
+                && meta_of(&other.node) == meta_of(&service.node)
+        });
+        if !has_twin {
+            self.names_index = index;
+        }
     }
 
     /// A node check concerns every service on the node.

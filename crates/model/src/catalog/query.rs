@@ -33,6 +33,17 @@ impl Catalog {
         self.index
     }
 
+    /// The index of the last change of a node.
+    pub fn nodes_index(&self) -> u64 {
+        self.nodes_index
+    }
+
+    /// The index of the last change of which service names and tags there are. Health, addresses
+    /// and the number of instances leave it as it is, so that whoever watches the names sleeps.
+    pub fn names_index(&self) -> u64 {
+        self.names_index
+    }
+
     /// The index of the last change that concerns a service name; zero if it never existed.
     pub fn service_index(&self, name: &str) -> u64 {
         self.service_index.get(name).copied().unwrap_or(0)
@@ -106,6 +117,16 @@ impl Catalog {
             .range(from..)
             .take_while(move |(key, ())| key.0 == node && key.1 == service_id)
             .filter_map(|(key, ())| self.checks.get(&(Arc::clone(&key.0), Arc::clone(&key.2))))
+    }
+
+    /// The instances of a service without their nodes and checks, by node and id.
+    pub fn services_named(&self, name: &str) -> impl Iterator<Item = &Arc<ServiceInstance>> {
+        let name: Arc<str> = Arc::from(name);
+        let from = (Arc::clone(&name), Arc::from(""), Arc::from(""));
+        self.by_name
+            .range(from..)
+            .take_while(move |(key, ())| key.0 == name)
+            .filter_map(|(key, ())| self.services.get(&(Arc::clone(&key.1), Arc::clone(&key.2))))
     }
 
     /// The instances of a service, healthy or not, by node and id.

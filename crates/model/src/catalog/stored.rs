@@ -18,6 +18,11 @@ pub(super) struct Stored {
     services: Vec<Arc<ServiceInstance>>,
     checks: Vec<Arc<CatalogCheck>>,
     service_index: OrdMap<Arc<str>, u64>,
+    /// Absent in what was written before these two were kept; then the last change of all counts.
+    #[serde(default)]
+    nodes_index: Option<u64>,
+    #[serde(default)]
+    names_index: Option<u64>,
 }
 
 impl From<Catalog> for Stored {
@@ -28,14 +33,21 @@ impl From<Catalog> for Stored {
             services: catalog.services.values().cloned().collect(),
             checks: catalog.checks.values().cloned().collect(),
             service_index: catalog.service_index,
+            nodes_index: Some(catalog.nodes_index),
+            names_index: Some(catalog.names_index),
         }
     }
 }
 
 impl From<Stored> for Catalog {
     fn from(stored: Stored) -> Self {
-        let mut catalog =
-            Self { index: stored.index, service_index: stored.service_index, ..Self::default() };
+        let mut catalog = Self {
+            index: stored.index,
+            nodes_index: stored.nodes_index.unwrap_or(stored.index),
+            names_index: stored.names_index.unwrap_or(stored.index),
+            service_index: stored.service_index,
+            ..Self::default()
+        };
         for node in stored.nodes {
             catalog.nodes.insert(Arc::clone(&node.name), node);
         }

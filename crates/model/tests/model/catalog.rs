@@ -1,6 +1,6 @@
 //! The catalog: examples of departures, and laws over random changes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cos_model::catalog::{
@@ -18,6 +18,15 @@ fn apply_all(changes: &[CatalogChange]) -> (Catalog, Result<bool, CatalogError>)
         last = catalog.apply(index, change);
     }
     (catalog, last)
+}
+
+/// What a watcher of the names sees: each name and its tags, by the facts of the nodes it is on.
+fn names(catalog: &Catalog) -> BTreeSet<(String, Vec<String>, BTreeMap<String, String>)> {
+    let seen = catalog.services().map(|service| {
+        let node = catalog.node(&service.node).unwrap();
+        (service.name.to_string(), service.tags.clone(), node.meta.clone())
+    });
+    seen.collect()
 }
 
 /// Applies changes and compares the last answer and the index of the service `web`.
@@ -120,6 +129,13 @@ proptest! {
             if catalog != before {
                 prop_assert_eq!(catalog.index(), index);
             }
+            let moved = catalog.names_index() == index;
+            // New facts of a node wake the watchers of names even if they hide nothing new.
+            if !moved || !matches!(change, CatalogChange::PutNode(_)) {
+                prop_assert_eq!(moved, names(&catalog) != names(&before), "{:?}", change);
+            }
+            let moved = catalog.nodes_index() == index;
+            prop_assert_eq!(moved, catalog.nodes().ne(before.nodes()), "{:?}", change);
             for name in NAMES {
                 prop_assert!(catalog.service_index(name) >= before.service_index(name));
                 if catalog.instances(name) != before.instances(name) {
@@ -195,6 +211,9 @@ fn change() -> impl Strategy<Value = CatalogChange> {
         1 => nodes().prop_map(|node| CatalogChange::RemoveNode { node: Arc::from(node) }),
         4 => (nodes(), ids(), select(NAMES.to_vec()), 80_u16..82)
             .prop_map(|(node, id, name, port)| service(node, id, name, port)),
+        1 => (nodes(), ids(), select(NAMES.to_vec()))
+            .prop_map(|(node, id, name)| tagged(service(node, id, name, 80))),
+        1 => nodes().prop_map(|name| in_rack(node(name, 1))),
         1 => (nodes(), ids()).prop_map(|(node, id)| remove_service(node, id)),
         4 => (nodes(), checks(), owners(), health())
             .prop_map(|(node, id, owner, status)| put_check(node, id, owner, status)),
@@ -235,6 +254,20 @@ fn service(node: &str, id: &str, name: &str, port: u16) -> CatalogChange {
         create_index: 0,
         modify_index: 0,
     })
+}
+
+fn tagged(mut change: CatalogChange) -> CatalogChange {
+    if let CatalogChange::PutService(service) = &mut change {
+        service.tags.push("v1".to_owned());
+    }
+    change
+}
+
+fn in_rack(mut change: CatalogChange) -> CatalogChange {
+    if let CatalogChange::PutNode(node) = &mut change {
+        node.meta.insert("rack".to_owned(), "r1".to_owned());
+    }
+    change
 }
 
 fn put_check(node: &str, id: &str, service: &str, status: Health) -> CatalogChange {
