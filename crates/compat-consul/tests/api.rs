@@ -249,6 +249,10 @@ async fn a_service_registers_reports_and_leaves() {
         ("GET /v1/health/service/web?passing=perhaps", "", 400, &["Invalid value for ?passing"]),
         ("GET /v1/health/service/web?tag=a&tag=c", "", 200, &["[]"]),
         ("GET /v1/catalog/services", "", 200, &["{\"web\":[\"a\",\"b\"]}"]),
+        ("GET /v1/catalog/services?filter=%22a%22+in+ServiceTags", "", 200, &["\"web\""]),
+        ("GET /v1/catalog/services?filter=%22c%22+in+ServiceTags", "", 200, &["{}"]),
+        ("GET /v1/catalog/node/n1?filter=Service==web", "", 200, &["\"web-1\"", "\"n1\""]),
+        ("GET /v1/catalog/node/n1?filter=Service==db", "", 200, &["\"Services\":{}", "\"n1\""]),
         (
             "GET /v1/catalog/service/web",
             "",
@@ -269,6 +273,26 @@ async fn a_service_registers_reports_and_leaves() {
         ("GET /v1/catalog/services", "", 200, &["{}"]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn whoever_watches_names_sleeps_through_health_and_scaling() {
+    let router = consul(&Fake::new());
+    let index_of = async |path: &str| ask(&router, &format!("GET {path}"), "").await.1;
+    ask(&router, "PUT /v1/agent/service/register", WEB).await;
+    let (names, nodes) =
+        (index_of("/v1/catalog/services").await, index_of("/v1/catalog/nodes").await);
+    let web = index_of("/v1/health/service/web").await;
+    let second = WEB.replace("web-1", "web-2").replace("80", "81");
+    ask(&router, "PUT /v1/agent/check/pass/service:web-1", "").await;
+    ask(&router, "PUT /v1/agent/service/register", &second).await;
+    assert_eq!(index_of("/v1/catalog/services").await, names);
+    assert_eq!(index_of("/v1/catalog/nodes").await, nodes);
+    assert!(index_of("/v1/health/service/web").await > web);
+    let tagged = WEB.replace("\"b\"", "\"c\"");
+    ask(&router, "PUT /v1/agent/service/register", &tagged).await;
+    assert!(index_of("/v1/catalog/services").await > names);
+    assert_eq!(index_of("/v1/catalog/nodes").await, nodes);
 }
 
 #[tokio::test]
