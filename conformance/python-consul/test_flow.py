@@ -49,6 +49,14 @@ class Services(unittest.TestCase):
         self.assertTrue(self.consul.agent.check.ttl_fail(check))
         wait_for("no longer passing", lambda: self.health(passing=True) == [])
 
+    def test_what_was_reported_is_read_at_once(self):
+        check = f"service:{self.name}-1"
+        for number in range(10):
+            passes = number % 2 == 0
+            report = self.consul.agent.check.ttl_pass if passes else self.consul.agent.check.ttl_fail
+            self.assertTrue(report(check))
+            self.assertEqual(len(self.health(passing=True)), int(passes), f"report {number}")
+
     def statuses(self, check):
         return [c["Status"] for i in self.health() for c in i["Checks"] if c["CheckID"] == check]
 

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cos_drivers::{Driver, ExecRequest, ExecSession, TaskStats};
-use cos_model::catalog::{Catalog, CatalogChange, Health};
+use cos_model::catalog::{Catalog, CatalogChange};
 use cos_model::link::ServerAddress;
 use cos_model::{AllocId, Node, NodeId};
 use tokio::sync::{oneshot, watch};
 
 use super::{AgentHandle, AllocError, STOP_TIMEOUT, destroy};
-use crate::checks::{self, TtlError};
+use crate::checks;
 use crate::config::Config;
 use crate::directories::AllocDirectory;
 use crate::files::AllocFiles;
@@ -58,16 +58,6 @@ impl AgentHandle {
     /// The health checks of this node.
     pub fn checks(&self) -> &checks::Runner {
         &self.host.checks
-    }
-
-    /// Reports for a TTL check of this node.
-    pub async fn update_ttl(
-        &self,
-        check: &str,
-        status: Health,
-        output: &str,
-    ) -> Result<(), TtlError> {
-        self.host.checks.update_ttl(check, status, output).await
     }
 
     /// Commits changes of the catalog through a server.
@@ -132,6 +122,9 @@ impl AgentHandle {
         task: Option<&str>,
         signal: &str,
     ) -> Result<(), AllocError> {
+        if cos_drivers::signal::number(signal).is_none() {
+            return Err(AllocError::Refused(format!("invalid signal: {signal}")));
+        }
         let (task, signal) = (task.map(str::to_owned), signal.to_owned());
         self.ask(id, |reply| Message::Signal(task, signal, reply)).await
     }

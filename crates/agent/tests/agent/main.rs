@@ -192,6 +192,8 @@ async fn a_users_restart_and_signal_reach_the_task() {
     let id = wanted.id;
     server.desire(true, vec![wanted]).await;
     server.until(|server| status(server, 6) == Some(ClientStatus::Running)).await;
+    let refused = agent.signal(id, Some("web"), "SIGNOPE").await.unwrap_err();
+    assert_eq!(refused.to_string(), "invalid signal: SIGNOPE");
     agent.signal(id, Some("web"), "SIGHUP").await.unwrap();
     agent.restart(id, None).await.unwrap();
     server.until(|_| machine.driver.starts("web") == 2).await;

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use async_trait::async_trait;
 use cos_agent::checks::{NoScripts, Options, Runner};
@@ -26,8 +27,12 @@ pub(crate) struct NamingParts {
     pub(crate) agent: Option<AgentHandle>,
 }
 
+/// How long the answer to a report waits for the catalog to have it.
+const REPORT_WAIT: Duration = Duration::from_secs(1);
+
 /// The discovery side of an agent.
 pub(crate) struct Naming {
+    name: Arc<str>,
     catalog: watch::Receiver<Arc<Catalog>>,
     checks: Runner,
     sink: Option<ServerSink>,
@@ -81,6 +86,7 @@ impl Naming {
             (None, None) => unreachable!("the settings were checked to have a role"),
         };
         Self {
+            name: Arc::clone(&parts.name),
             catalog,
             checks,
             sink: parts.sink.clone(),
@@ -114,7 +120,15 @@ impl Discovery for Naming {
                 TtlError::NotTtl(_) => ApiError::bad_request(message),
                 TtlError::Stopping => ApiError::internal(message),
             }
-        })
+        })?;
+        // Whoever reported may ask at once: this agent's next answer has it, unless no server
+        // takes the report now; then it is repeated until one does.
+        let mut catalog = self.catalog.clone();
+        let is_there = |catalog: &Arc<Catalog>| {
+            catalog.check(&self.name, check).is_none_or(|check| check.status == status)
+        };
+        tokio::time::timeout(REPORT_WAIT, catalog.wait_for(is_there)).await.ok();
+        Ok(())
     }
 
     fn allows_scripts(&self) -> bool {
