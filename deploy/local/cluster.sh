@@ -132,6 +132,7 @@ up() {
     start "$name"
   done
   wait_for "a leader" 30 leader_known
+  lead_elsewhere
   wait_for "4 ready nodes" 30 nodes_ready
   "$cos" job run -detach -var "cos=$cos" "$root/samples/jobs/ingress.nomad.hcl" >/dev/null
   wait_for "ingress on every client" 60 ingress_up
@@ -140,13 +141,28 @@ up() {
   tell
 }
 
+# People type 127.0.0.1, which is server-1. While another server leads, the leader can be killed and
+# all of those addresses go on answering.
+lead_elsewhere() {
+  local try pid
+  for try in 1 2 3; do
+    [ "$(leader)" = '"127.0.0.1:4647"' ] || return 0
+    pid=$(cat "$run/server-1/agent.pid")
+    kill -TERM "$pid" # which hands over
+    wait_for "another leader" 20 gone "$pid"
+    start server-1
+    wait_for "server-1 again" 30 leader_known
+  done
+}
+
 all_alive() {
   local entry
   for entry in "${servers[@]}" "${clients[@]}"; do alive "${entry%%:*}" || return 1; done
 }
 
-leader_known() { [ "$(curl -fs -m 2 "$NOMAD_ADDR/v1/status/leader")" != '""' ] &&
-  curl -fs -m 2 "$NOMAD_ADDR/v1/status/leader" >/dev/null; }
+leader() { curl -fs -m 2 "$NOMAD_ADDR/v1/status/leader"; }
+leader_known() { local known; known=$(leader) && [ "$known" != '""' ]; }
+gone() { ! kill -0 "$1" 2>/dev/null; }
 nodes_ready() { [ "$("$cos" node status -t '{{range .}}{{.Status}}{{"\n"}}{{end}}' 2>/dev/null |
   grep -c '^ready$')" -ge 4 ]; }
 ingress_up() {
