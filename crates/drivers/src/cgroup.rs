@@ -159,10 +159,24 @@ impl Cgroups {
 }
 
 impl Group {
-    /// Moves the calling process in.
-    pub(crate) fn join(&self) -> io::Result<()> {
+    /// Opens the unified directory, so that a child can be born in it.
+    pub(crate) fn birthplace(&self) -> Option<fs::File> {
+        fs::File::open(self.dirs.get(UNIFIED)?).ok()
+    }
+
+    /// Moves the calling process in, which must have one thread only; one that was born in the
+    /// unified directory need not be moved there.
+    ///
+    /// To move a process the kernel stops all others from forking, and waits 10 to 20 ms until it
+    /// may. A birth does without, and so does a thread that moves itself, which version 1 lets it.
+    pub(crate) fn join(&self, born_inside: bool) -> io::Result<()> {
         for dir in self.distinct_dirs() {
-            fs::write(dir.join("cgroup.procs"), "0")?;
+            let is_unified = self.dirs.get(UNIFIED).is_some_and(|unified| unified == dir);
+            match (is_unified, born_inside) {
+                (true, true) => {}
+                (true, false) => fs::write(dir.join("cgroup.procs"), "0")?,
+                (false, _) => fs::write(dir.join("tasks"), "0")?,
+            }
         }
         Ok(())
     }
@@ -447,6 +461,21 @@ mod tests {
                 ("unified/cos/a_b.web/memory.max", "-"),
             ],
         );
+    }
+
+    #[test]
+    fn a_process_enters_by_its_thread_or_by_its_birth() {
+        let root = tempfile::tempdir().expect("a temporary directory");
+        let mounts = "cgroup ROOT/memory cgroup rw,memory 0 0\ncgroup2 ROOT/unified cgroup2 rw 0 0"
+            .replace("ROOT", &root.path().to_string_lossy());
+        let cgroups = Cgroups::from_mounts(&mounts).expect("there are control groups");
+        let group = cgroups.create("t", &LIMITS, None).expect("the tree is writable");
+        let unified = root.path().join("unified/cos/t/cgroup.procs");
+        group.join(true).expect("the tree is writable");
+        assert_eq!(read(&root.path().join("memory/cos/t/tasks")), "0");
+        assert_eq!(read(&unified), "-");
+        group.join(false).expect("the tree is writable");
+        assert_eq!(read(&unified), "0");
     }
 
     #[test]

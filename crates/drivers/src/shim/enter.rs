@@ -50,7 +50,7 @@ fn try_enter(dir: &Path, terminal: bool, command: &[OsString]) -> Result<i32, St
     if terminal {
         spec.env.entry("TERM".to_owned()).or_insert_with(|| "xterm-256color".to_owned());
     }
-    launch::join_group(&spec)?;
+    launch::join_group(&spec, false)?;
     match spec.isolation.clone() {
         None => Err(become_command(&spec, None, terminal)),
         Some(isolation) => {

@@ -24,6 +24,7 @@ use nix::unistd::{
 
 use super::isolate;
 use super::spec::{IsolationSpec, Spec};
+use crate::cgroup::Group;
 use crate::user::Identity;
 
 /// Where programs are searched if the environment does not say.
@@ -31,6 +32,9 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 
 /// The lowest descriptor that is not standard input, output or error.
 const FIRST_OTHER_FD: libc::c_uint = 3;
+
+/// Says that a child begins in the control group that is named beside it (Linux 5.7).
+const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
 
 /// Output pipes of a child; absent where output is dropped.
 pub(super) struct Output {
@@ -45,10 +49,15 @@ pub(super) fn spawn(spec: &Spec, output: Option<Output>) -> Result<i32, String> 
     let (failure, sender) =
         pipe2(OFlag::O_CLOEXEC).map_err(|error| format!("failed to make a pipe: {error}"))?;
     let flags = spec.isolation.as_ref().map_or(0, isolate::clone_flags);
-    let pid = clone(flags).map_err(|error| format!("failed to fork: {error}"))?;
+    let birthplace = spec.group.as_ref().and_then(Group::birthplace);
+    let (pid, born_inside) = match birthplace.and_then(|group| clone_into(flags, &group).ok()) {
+        Some(pid) => (pid, true),
+        // A kernel before 5.7, or one that a sandbox restricts.
+        None => (clone(flags).map_err(|error| format!("failed to fork: {error}"))?, false),
+    };
     if pid == 0 {
         drop(failure);
-        let error = match prepare(spec, output.as_ref()) {
+        let error = match prepare(spec, output.as_ref(), born_inside) {
             Ok(program) => execute(&program, spec),
             Err(error) => error,
         };
@@ -77,6 +86,25 @@ pub(super) fn clone(flags: libc::c_int) -> io::Result<i32> {
     // the process has one thread, so that no lock can be held by another one.
     #[expect(unsafe_code, reason = "fork cannot make namespaces")]
     let result = unsafe { libc::syscall(libc::SYS_clone, flags, none, none, none, none) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
+}
+
+/// Forks as [`clone`] does, but the child begins in a control group of version 2.
+fn clone_into(flags: libc::c_int, group: &File) -> io::Result<i32> {
+    let number = |number: libc::c_int| u64::try_from(number).map_err(io::Error::other);
+    // SAFETY: all fields are numbers, for which zero means that nothing is asked for.
+    #[expect(unsafe_code, reason = "the structure has no other constructor")]
+    let mut arguments: libc::clone_args = unsafe { std::mem::zeroed() };
+    arguments.flags = number(flags)? | CLONE_INTO_CGROUP;
+    arguments.exit_signal = number(libc::SIGCHLD)?;
+    arguments.cgroup = number(group.as_raw_fd())?;
+    let size = size_of::<libc::clone_args>();
+    // SAFETY: as in `clone`; the kernel only reads the structure, whose size it is told.
+    #[expect(unsafe_code, reason = "fork cannot choose a control group")]
+    let result = unsafe { libc::syscall(libc::SYS_clone3, &raw const arguments, size) };
     if result < 0 {
         return Err(io::Error::last_os_error());
     }
@@ -112,10 +140,10 @@ fn close_range(first: libc::c_uint, last: libc::c_uint) {
 }
 
 /// Everything between fork and execution, in the child.
-fn prepare(spec: &Spec, output: Option<&Output>) -> Result<PathBuf, String> {
+fn prepare(spec: &Spec, output: Option<&Output>, born_inside: bool) -> Result<PathBuf, String> {
     let step = |what: &str, error: &dyn std::fmt::Display| format!("failed to {what}: {error}");
     setsid().map_err(|error| step("start a session", &error))?;
-    join_group(spec)?;
+    join_group(spec, born_inside)?;
     point_stdio_to_null().map_err(|error| step("open /dev/null", &error))?;
     if let Some(output) = output {
         dup2_stdout(&output.stdout).map_err(|error| step("set standard output", &error))?;
@@ -137,10 +165,10 @@ fn prepare(spec: &Spec, output: Option<&Output>) -> Result<PathBuf, String> {
     Ok(program)
 }
 
-/// Moves the calling process into the task's control group.
-pub(super) fn join_group(spec: &Spec) -> Result<(), String> {
+/// Moves the calling process into the task's control group, of which it may be in a part by birth.
+pub(super) fn join_group(spec: &Spec, born_inside: bool) -> Result<(), String> {
     let Some(group) = &spec.group else { return Ok(()) };
-    group.join().map_err(|error| format!("failed to enter the control group: {error}"))
+    group.join(born_inside).map_err(|error| format!("failed to enter the control group: {error}"))
 }
 
 /// Changes to the working directory, which is a path as the task sees it.
