@@ -25,11 +25,16 @@ SERVERS = {f"server-{n}": f"127.0.0.{n}" for n in (1, 2, 3)}
 
 
 class Asker(threading.Thread):
-    """Asks every 50 ms and notes when an answer failed."""
+    """Asks every 50 ms and notes when the ingress gave no answer, or a chain of pings broke.
+
+    An instance of ping-service calls the next one directly, at an address from the catalog. So a
+    chain breaks at an instance that is dead and not yet known to be; its answer has no PONG.
+    """
 
     def __init__(self, address):
         super().__init__(daemon=True)
-        self.address, self.asked, self.failed, self.on = address, 0, [], True
+        self.address, self.asked, self.on = address, 0, True
+        self.failed, self.broken = [], []
 
     def run(self):
         while self.on:
@@ -38,17 +43,21 @@ class Asker(threading.Thread):
             try:
                 with urllib.request.urlopen(f"http://{self.address}:9999/ping", timeout=3) as answer:
                     if b"PONG" not in answer.read():
-                        self.failed.append(began)
+                        self.broken.append(began)
             except (OSError, urllib.error.URLError):
                 self.failed.append(began)
             time.sleep(max(0.0, 0.05 - (time.monotonic() - began)))
 
     def window(self):
-        """Failures since the last call: how many, and from the first to the last in seconds."""
+        """What happened since the last call: how often, and from the first to the last in seconds."""
         failed, self.failed = self.failed, []
+        broken, self.broken = self.broken, []
         asked, self.asked = self.asked, 0
-        span = failed[-1] - failed[0] if failed else 0.0
-        return f"{len(failed)} of {asked} requests failed, within {span:.1f} s"
+
+        def told(times):
+            return f"{len(times)} within {times[-1] - times[0]:.1f} s" if times else "0"
+
+        return f"of {asked} requests {told(failed)} failed, {told(broken)} met a dead next hop"
 
 
 def get(address, path):

@@ -6,12 +6,6 @@ variable "bin_dir" {
   description = "The directory with the sample binaries."
 }
 
-variable "registry" {
-  type        = string
-  description = "Where instances ask for each other."
-  default     = "127.0.0.1:8500"
-}
-
 job "ping-service" {
   datacenters = ["public-services", "private-services", "content-connector", "backoffice"]
   type        = "service"
@@ -61,7 +55,8 @@ job "ping-service" {
       env {
         SERVICE_NAME       = "${NOMAD_DC}"
         PROVIDER           = "ping-service"
-        CONSUL_SERVER_ADDR = "${var.registry}"
+        # The agent of the instance's own node: no server's death takes it away.
+        CONSUL_SERVER_ADDR = "${attr.unique.network.ip-address}:8500"
       }
 
       resources {
