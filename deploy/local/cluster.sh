@@ -116,7 +116,8 @@ up() {
   fi
   check_disk
   check_ports
-  local entry name number=0
+  local entry name number=0 is_new=yes
+  [ ! -d "$run/server-1/data" ] || is_new=no
   say "Starting 3 servers and 4 clients below $run"
   for entry in "${servers[@]}"; do
     name=${entry%%:*}
@@ -132,7 +133,7 @@ up() {
     start "$name"
   done
   wait_for "a leader" 30 leader_known
-  lead_elsewhere
+  [ $is_new = no ] || lead_elsewhere
   wait_for "4 ready nodes" 30 nodes_ready
   "$cos" job run -detach -var "cos=$cos" "$root/samples/jobs/ingress.nomad.hcl" >/dev/null
   wait_for "ingress on every client" 60 ingress_up

@@ -142,14 +142,19 @@ def kill_leader(asker):
 def kill_ping(asker):
     victim = next(pid for pid in ping_pids() if b"ping-service" in
                   pathlib.Path(f"/proc/{pid}/cmdline").read_bytes())
+    before, allocs, restarted = ping_pids(), set(running()), restarts()
     asker.window()
     os.kill(victim, signal.SIGKILL)
-    restarts = lambda: sum(  # noqa: E731
-        get("127.0.0.1", f"/v1/allocation/{i}")["TaskStates"]["ping"]["Restarts"] for i in running())
-    took = wait("the restart of the ping process", 30, lambda: restarts() >= 1 and
-                len(running()) == 4)
+    took = wait("the restart of the ping process", 30, lambda: restarts() == restarted + 1 and
+                set(running()) == allocs and len(set(ping_pids()) - set(before)) == 1)
     wait("four healthy instances", 30, lambda: healthy() == 4)
     print(f"ping process killed: restarted by policy after {took:.1f} s; {asker.window()}")
+
+
+def restarts():
+    """How often ping tasks were restarted in place so far."""
+    return sum(get("127.0.0.1", f"/v1/allocation/{a}")["TaskStates"]["ping"]["Restarts"]
+               for a in running())
 
 
 def healthy():

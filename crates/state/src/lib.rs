@@ -14,7 +14,8 @@
 //!
 //! # Deliberately absent
 //!
-//! - Deciding. Schedulers, deployment watchers and drains compute commands elsewhere.
+//! - Deciding. Schedulers, deployment watchers and drains compute commands elsewhere; only what
+//!   several of them must decide alike is here: evaluations, rollbacks, garbage.
 //! - Waiting. [`ControlPlane`] names how callers propose and wait; `server` implements it.
 
 mod codec;
