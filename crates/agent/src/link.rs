@@ -16,6 +16,7 @@
 //! - What to do with desired allocations; see `reconcile`.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ const DESIRED_MAX: usize = 64;
 
 /// How long a catalog change may take in all.
 const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The longest time over which agents spread their return, whatever a server says.
+const RECONNECT_SPREAD_MAX: Duration = Duration::from_secs(30);
 
 /// How much longer than its own wait a query may take.
 const QUERY_SLACK: Duration = Duration::from_secs(5);
@@ -94,6 +98,8 @@ struct Shared {
     reports: Mutex<BTreeMap<AllocId, AllocUpdate>>,
     reported: Notify,
     first_servers: Vec<String>,
+    /// Over how long this cluster's agents spread their return, in microseconds.
+    spread_micros: AtomicU64,
 }
 
 /// Changes of the catalog and where the answer goes.
@@ -127,6 +133,7 @@ impl Link {
             reports: Mutex::default(),
             reported: Notify::new(),
             first_servers: options.servers,
+            spread_micros: AtomicU64::new(0),
         });
         let published = Published {
             catalog: catalog_sender,
@@ -228,6 +235,16 @@ impl CatalogSink for Link {
 impl Shared {
     fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<AllocId, AllocUpdate>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn spread(&self) -> Duration {
+        Duration::from_micros(self.spread_micros.load(Ordering::Relaxed))
+    }
+
+    fn set_spread(&self, spread: Duration) {
+        let spread = spread.min(RECONNECT_SPREAD_MAX);
+        let micros = u64::try_from(spread.as_micros()).unwrap_or(u64::MAX);
+        self.spread_micros.store(micros, Ordering::Relaxed);
     }
 
     /// Takes everything that waits to be reported.

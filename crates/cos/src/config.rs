@@ -60,7 +60,10 @@ pub(crate) struct ServerSettings {
     pub(crate) num_schedulers: Option<usize>,
     pub(crate) heartbeat_grace: Option<Duration>,
     pub(crate) min_heartbeat_ttl: Option<Duration>,
+    pub(crate) max_heartbeats_per_second: Option<f64>,
     pub(crate) failover_heartbeat_ttl: Option<Duration>,
+    pub(crate) closed_heartbeat_grace: Option<Duration>,
+    pub(crate) goodbye_heartbeat_grace: Option<Duration>,
     pub(crate) thresholds: BTreeMap<&'static str, Duration>,
 }
 

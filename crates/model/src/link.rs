@@ -46,6 +46,8 @@ pub enum ToServer {
     },
     /// The agent is alive.
     Heartbeat,
+    /// The agent stops, its tasks go on, and it means to be back soon. The last message.
+    Leaving,
     /// Allocations changed.
     Allocs {
         /// Counts the reports of this stream, for the acknowledgement.
@@ -65,10 +67,13 @@ pub enum ToServer {
 /// From a server to an agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ToAgent {
-    /// The answer to `Hello`.
+    /// The answer to `Hello`, and again when the pace changes.
     Welcome {
         /// How often to send a heartbeat at least.
         heartbeat_every: Duration,
+        /// Over how long agents spread their return when they lose this server.
+        #[serde(default)]
+        reconnect_spread: Duration,
         /// Where the servers are, this one first.
         servers: Vec<ServerAddress>,
     },

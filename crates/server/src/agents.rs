@@ -56,17 +56,22 @@ pub(crate) async fn serve(
     let (acknowledge, pending) = mpsc::channel(PENDING_MAX);
     let (change, changes) = mpsc::channel(PENDING_MAX);
     let stop = shared.tasks.stopping();
+    let mut is_leaving = false;
     // The loops end together: each arm that ends drops the others, which lose only what the agent
     // repeats on its next stream.
     let ended = tokio::select! {
-        ended = read(shared, id, inbound, acknowledge, change) => ended,
+        ended = read(shared, id, inbound, acknowledge, change) => {
+            is_leaving = matches!(ended, Ok(Farewell::Said));
+            ended.map(|_| ())
+        }
         ended = write(shared, id, &outbound) => ended,
         ended = acknowledge_reports(pending, &outbound) => ended,
         ended = catalog::run(shared, changes, &outbound) => ended,
         () = stop.cancelled() => return Ok(()),
     };
-    tracing::debug!(node = %id, "agent disconnected");
-    let _ = shared.signs.send(Sign::Closed(id)).await;
+    tracing::debug!(node = %id, is_leaving, "agent disconnected");
+    let sign = if is_leaving { Sign::Leaving(id) } else { Sign::Closed(id) };
+    let _ = shared.signs.send(sign).await;
     ended
 }
 
@@ -144,6 +149,14 @@ fn is_news(known: Option<&Node>, node: &Node) -> bool {
     })
 }
 
+/// How an agent ended its stream.
+enum Farewell {
+    /// It said that it will be back soon.
+    Said,
+    /// Without a word.
+    None,
+}
+
 /// Takes what the agent says.
 async fn read(
     shared: &Arc<Shared>,
@@ -151,11 +164,12 @@ async fn read(
     mut inbound: mpsc::Receiver<Bytes>,
     acknowledge: mpsc::Sender<(u64, oneshot::Receiver<()>)>,
     change: mpsc::Sender<catalog::Request>,
-) -> Result<(), RpcError> {
+) -> Result<Farewell, RpcError> {
     while let Some(message) = inbound.recv().await {
         let _ = shared.signs.send(Sign::Heard(id)).await;
         match decode(&message)? {
             ToServer::Heartbeat => {}
+            ToServer::Leaving => return Ok(Farewell::Said),
             ToServer::Hello { node } | ToServer::NodeChanged { node } => {
                 if node.id != id {
                     return Err(RpcError::Refused("a stream belongs to one node".to_owned()));
@@ -184,7 +198,7 @@ async fn read(
             }
         }
     }
-    Ok(())
+    Ok(Farewell::None)
 }
 
 /// Acknowledges reports in the order in which they came.
@@ -209,12 +223,13 @@ async fn write(
     let mut peers = shared.gossip.watch();
     peers.mark_unchanged();
     let mut servers = shared.servers();
-    let heartbeat_every = shared.config.timing.heartbeat_every;
-    send(outbound, &ToAgent::Welcome { heartbeat_every, servers: servers.clone() }).await?;
+    let mut pace = shared.pace.subscribe();
+    let every = *pace.borrow_and_update();
+    send(outbound, &welcome(shared, every, servers.clone())).await?;
     let mut events: Events = shared.published.follow();
     let mut told = tell_all(shared, id, outbound).await?;
     loop {
-        // Each arm may be dropped: batches stay in the channel, the peers in the watch.
+        // Each arm may be dropped: batches stay in the channel, peers and pace in their watches.
         tokio::select! {
             batch = events.recv() => match batch {
                 Ok(batch) if batch.is_reset => told = tell_all(shared, id, outbound).await?,
@@ -237,8 +252,23 @@ async fn write(
                     servers = now;
                 }
             }
+            changed = pace.changed() => {
+                changed.map_err(|_gone| RpcError::Closed)?;
+                let every = *pace.borrow_and_update();
+                send(outbound, &welcome(shared, every, servers.clone())).await?;
+            }
         }
     }
+}
+
+fn welcome(
+    shared: &Shared,
+    heartbeat_every: Duration,
+    servers: Vec<cos_model::link::ServerAddress>,
+) -> ToAgent {
+    let nodes = shared.published.state().node_count();
+    let reconnect_spread = shared.config.timing.heartbeats.reconnect_spread(nodes);
+    ToAgent::Welcome { heartbeat_every, reconnect_spread, servers }
 }
 
 /// Tells everything and returns the index up to which it is told.

@@ -67,9 +67,7 @@ pub struct Advertise {
 /// Times that decide how soon a failure is noticed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timing {
-    /// How often agents are asked to send a heartbeat.
-    pub heartbeat_every: Duration,
-    /// How long agents may be silent.
+    /// How often agents send heartbeats, and how long they may be silent.
     pub heartbeats: Limits,
     /// How often a follower tells the leader which agents it heard of.
     pub heartbeat_relay_every: Duration,
@@ -86,13 +84,8 @@ pub struct Timing {
 impl Default for Timing {
     fn default() -> Self {
         Self {
-            heartbeat_every: Duration::from_secs(1),
-            heartbeats: Limits {
-                silence: Duration::from_secs(5),
-                closed: Duration::from_secs(3),
-                failover: Duration::from_secs(8),
-            },
-            heartbeat_relay_every: Duration::from_millis(500),
+            heartbeats: Limits::default(),
+            heartbeat_relay_every: Duration::from_millis(250),
             propose_deadline: Duration::from_secs(10),
             raft_heartbeat: Duration::from_millis(100),
             raft_election: (Duration::from_millis(500), Duration::from_secs(1)),

@@ -223,6 +223,7 @@ impl Duties {
             // Whether a blocked one missed room cannot be known; one look settles it.
             self.broker.enqueue(eval, now);
         }
+        self.heartbeats.resize(state.node_count());
         for node in state.nodes().filter(|node| node.status != NodeStatus::Down) {
             self.heartbeats.expect(node.id, monotonic);
         }
@@ -378,6 +379,7 @@ impl Duties {
     fn take_liveness(&mut self, liveness: &Liveness) {
         let state = self.shared.published.state();
         let now = self.shared.clock.monotonic();
+        self.heartbeats.resize(state.node_count());
         for id in liveness.heard.iter().copied() {
             match state.node(id).map(|node| node.status) {
                 Some(NodeStatus::Ready) => self.heartbeats.heard(id, now),
@@ -388,6 +390,9 @@ impl Duties {
         }
         for id in liveness.closed.iter().copied() {
             self.heartbeats.closed(id, now);
+        }
+        for id in liveness.leaving.iter().copied() {
+            self.heartbeats.leaving(id, now);
         }
     }
 

@@ -46,5 +46,6 @@ mod transport;
 mod wire;
 
 pub use config::{Advertise, Bind, Config, Timing};
+pub use heartbeat::Limits as HeartbeatLimits;
 pub use leader::problem;
 pub use server::{Server, StartError};

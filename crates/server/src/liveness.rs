@@ -14,6 +14,9 @@ use tokio::time::MissedTickBehavior;
 use crate::shared::Shared;
 use crate::wire::{self, Liveness};
 
+/// A change of the pace is told when it is more than this part of it.
+const PACE_STEP: u32 = 4;
+
 /// What was noticed of an agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sign {
@@ -21,6 +24,8 @@ pub(crate) enum Sign {
     Heard(NodeId),
     /// Its connection closed without good-bye.
     Closed(NodeId),
+    /// It stops and means to be back soon.
+    Leaving(NodeId),
 }
 
 /// Relays signs until the server stops.
@@ -38,17 +43,35 @@ pub(crate) async fn run(shared: Arc<Shared>, mut signs: mpsc::Receiver<Sign>) {
                 }
                 Some(Sign::Closed(node)) => {
                     heard.remove(&node);
-                    relay(&shared, Liveness { heard: Vec::new(), closed: vec![node] });
+                    relay(&shared, Liveness { closed: vec![node], ..Liveness::default() });
+                }
+                Some(Sign::Leaving(node)) => {
+                    heard.remove(&node);
+                    relay(&shared, Liveness { leaving: vec![node], ..Liveness::default() });
                 }
                 None => return,
             },
             _ = tick.tick(), if !heard.is_empty() => {
                 let heard = std::mem::take(&mut heard).into_iter().collect();
-                relay(&shared, Liveness { heard, closed: Vec::new() });
+                relay(&shared, Liveness { heard, ..Liveness::default() });
+                set_pace(&shared);
             }
             () = stop.cancelled() => return,
         }
     }
+}
+
+/// Tells the agents of this server how often to send heartbeats, once that changes much.
+fn set_pace(shared: &Shared) {
+    let nodes = shared.published.state().node_count();
+    let now = shared.config.timing.heartbeats.heartbeat_every(nodes);
+    shared.pace.send_if_modified(|told| {
+        let differs = now > *told + *told / PACE_STEP || now < *told - *told / PACE_STEP;
+        if differs {
+            *told = now;
+        }
+        differs
+    });
 }
 
 fn relay(shared: &Arc<Shared>, liveness: Liveness) {

@@ -99,6 +99,7 @@ impl Server {
         let (signs, signs_inbox) = mpsc::channel(SIGNS_MAX);
         let (liveness, liveness_inbox) = mpsc::channel(SIGNS_MAX);
         let (reports, reports_inbox) = mpsc::channel(reports::REPORTS_MAX);
+        let pace = watch::Sender::new(config.timing.heartbeats.heartbeat_every(0));
         let shared = Arc::new(Shared {
             config,
             id,
@@ -110,6 +111,7 @@ impl Server {
             gossip,
             signs,
             reports,
+            pace,
             liveness,
             contact_millis: AtomicU64::new(0),
             is_leaving: AtomicBool::new(false),

@@ -20,7 +20,7 @@ use cos_platform::rpc::{Client, RpcError};
 use cos_platform::{Clock, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{Command, Committed, Leadership, ProposeError, Refused, Request, encode_request};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
@@ -51,6 +51,8 @@ pub(crate) struct Shared {
     pub(crate) signs: mpsc::Sender<Sign>,
     /// To the task that proposes agents' reports.
     pub(crate) reports: mpsc::Sender<Report>,
+    /// How often agents send heartbeats now.
+    pub(crate) pace: watch::Sender<Duration>,
     /// To the leader's duties, if this server leads.
     pub(crate) liveness: mpsc::Sender<Liveness>,
     /// When consensus last heard of another server, in milliseconds of the monotonic clock.

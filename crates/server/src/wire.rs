@@ -58,6 +58,9 @@ pub(crate) struct Liveness {
     pub(crate) heard: Vec<NodeId>,
     /// Agents whose connection closed without good-bye.
     pub(crate) closed: Vec<NodeId>,
+    /// Agents that stop and mean to be back soon.
+    #[serde(default)]
+    pub(crate) leaving: Vec<NodeId>,
 }
 
 /// The answer to [`STATUS`].

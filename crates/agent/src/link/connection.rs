@@ -7,7 +7,7 @@ use cos_model::Node;
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
-use super::session::{Ended, Session};
+use super::session::{self, Ended, Session};
 use super::{ChangeRequest, LinkError, Published, Shared};
 
 /// The wait after all servers were tried once…
@@ -31,17 +31,19 @@ pub(super) async fn run(
         if let Some(address) = address {
             let session =
                 Session::new(Arc::clone(&shared), &published, node.clone(), address.clone());
-            // A session that is cut off puts back what was not committed when it is dropped.
-            let ended = tokio::select! {
-                () = stop.cancelled() => return,
-                ended = session.run(&mut requests) => ended,
-            };
+            let ended = session.run(&mut requests, &stop).await;
             published.connected.send_replace(false);
             match ended {
                 Ended::AfterWelcome => {
                     tracing::warn!(%address, "connection to server lost");
                     backoff = BACKOFF_MIN;
+                    // All agents of a server that died look for another one now.
+                    tokio::select! {
+                        () = stop.cancelled() => return,
+                        () = tokio::time::sleep(session::spread(shared.spread())) => {}
+                    }
                 }
+                Ended::Stopped => return,
                 Ended::Before(why) => tracing::debug!(%address, %why, "server not available"),
                 Ended::Refused(why) => {
                     tracing::error!(%address, %why, "server refused this node");

@@ -8,9 +8,11 @@ use bytes::Bytes;
 use cos_model::catalog::{Catalog, CatalogChange};
 use cos_model::link::{AllocUpdate, ToAgent, ToServer};
 use cos_model::{AllocId, Node};
+use cos_platform::entropy;
 use serde::Serialize;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, Interval, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
 
 use super::{ChangeRequest, LinkError, Published, Shared};
 use crate::reconcile::Desired;
@@ -30,6 +32,9 @@ const HEARTBEAT_MAX: Duration = Duration::from_mins(1);
 /// The shortest time between heartbeats.
 const HEARTBEAT_MIN: Duration = Duration::from_millis(50);
 
+/// How long saying good-bye may take.
+const FAREWELL_MAX: Duration = Duration::from_millis(300);
+
 /// How a session ended.
 #[derive(Debug)]
 pub(super) enum Ended {
@@ -39,6 +44,16 @@ pub(super) enum Ended {
     Before(String),
     /// The server does not want this node.
     Refused(String),
+    /// The agent stops.
+    Stopped,
+}
+
+/// A stream that a server welcomed.
+struct Opened {
+    outbound: mpsc::Sender<Bytes>,
+    inbound: mpsc::Receiver<Bytes>,
+    /// How often to send a heartbeat.
+    every: Duration,
 }
 
 type ChangeReply = oneshot::Sender<Result<BTreeMap<u32, String>, LinkError>>;
@@ -82,40 +97,60 @@ impl<'a> Session<'a> {
     }
 
     /// Talks until either side ends it.
-    pub(super) async fn run(mut self, requests: &mut mpsc::Receiver<ChangeRequest>) -> Ended {
-        let client = self.shared.client.clone();
-        let (outbound, mut inbound) = match client.stream(&self.address, "agent.stream").await {
-            Ok(stream) => stream,
-            Err(error) => return Ended::Before(error.to_string()),
+    pub(super) async fn run(
+        mut self,
+        requests: &mut mpsc::Receiver<ChangeRequest>,
+        stop: &CancellationToken,
+    ) -> Ended {
+        // What is cut off before the welcome leaves nothing behind.
+        let opened = tokio::select! {
+            () = stop.cancelled() => return Ended::Stopped,
+            opened = self.open() => opened,
         };
-        let node = Box::new(Node::clone(&self.node.borrow_and_update()));
-        if !send(&outbound, &ToServer::Hello { node }).await {
-            return Ended::Before("the stream closed".to_owned());
-        }
-        let welcome = tokio::time::timeout(WELCOME_TIMEOUT, inbound.recv()).await;
-        let every = match welcome.ok().flatten().map(|bytes| decode(&bytes)) {
-            Some(Ok(ToAgent::Welcome { heartbeat_every, servers })) => {
-                self.published.servers.send_replace(servers);
-                heartbeat_every
-            }
-            Some(Ok(ToAgent::Refused(why))) => return Ended::Refused(why),
-            Some(Ok(_)) => return Ended::Before("the server did not welcome first".to_owned()),
-            Some(Err(why)) => return Ended::Before(why),
-            None => return Ended::Before("no welcome".to_owned()),
+        let opened = match opened {
+            Ok(opened) => opened,
+            Err(ended) => return ended,
         };
         tracing::info!(address = %self.address, "connected to server");
         self.published.connected.send_replace(true);
-        self.talk(&outbound, &mut inbound, requests, heartbeat(every)).await
+        self.talk(opened, requests, stop).await
+    }
+
+    async fn open(&mut self) -> Result<Opened, Ended> {
+        let client = self.shared.client.clone();
+        let (outbound, mut inbound) = client
+            .stream(&self.address, "agent.stream")
+            .await
+            .map_err(|error| Ended::Before(error.to_string()))?;
+        let node = Box::new(Node::clone(&self.node.borrow_and_update()));
+        if !send(&outbound, &ToServer::Hello { node }).await {
+            return Err(Ended::Before("the stream closed".to_owned()));
+        }
+        let welcome = tokio::time::timeout(WELCOME_TIMEOUT, inbound.recv()).await;
+        match welcome.ok().flatten().map(|bytes| decode(&bytes)) {
+            Some(Ok(ToAgent::Welcome { heartbeat_every, reconnect_spread, servers })) => {
+                self.published.servers.send_replace(servers);
+                self.shared.set_spread(reconnect_spread);
+                Ok(Opened { outbound, inbound, every: heartbeat_every })
+            }
+            Some(Ok(ToAgent::Refused(why))) => Err(Ended::Refused(why)),
+            Some(Ok(_)) => Err(Ended::Before("the server did not welcome first".to_owned())),
+            Some(Err(why)) => Err(Ended::Before(why)),
+            None => Err(Ended::Before("no welcome".to_owned())),
+        }
     }
 
     async fn talk(
         &mut self,
-        outbound: &mpsc::Sender<Bytes>,
-        inbound: &mut mpsc::Receiver<Bytes>,
+        opened: Opened,
         requests: &mut mpsc::Receiver<ChangeRequest>,
-        mut heartbeat: Interval,
+        stop: &CancellationToken,
     ) -> Ended {
         let shared = Arc::clone(&self.shared);
+        let Opened { outbound, mut inbound, every } = opened;
+        let outbound = &outbound;
+        // Agents that came together shall not send their heartbeats together.
+        let mut heartbeat = heartbeat(every, spread(every));
         loop {
             if !self.send_reports(outbound).await {
                 return Ended::AfterWelcome;
@@ -126,7 +161,12 @@ impl<'a> Session<'a> {
             let goes_on = tokio::select! {
                 message = inbound.recv() => match message.map(|bytes| decode(&bytes)) {
                     Some(Ok(ToAgent::Refused(why))) => return Ended::Refused(why),
-                    Some(Ok(message)) => self.hear(message).await,
+                    Some(Ok(message)) => {
+                        if let ToAgent::Welcome { heartbeat_every, .. } = &message {
+                            heartbeat = self::heartbeat(*heartbeat_every, Duration::ZERO);
+                        }
+                        self.hear(message).await
+                    }
                     Some(Err(why)) => {
                         tracing::error!(%why, "message of the server not understood");
                         false
@@ -144,6 +184,10 @@ impl<'a> Session<'a> {
                 },
                 _ = heartbeat.tick() => send(outbound, &ToServer::Heartbeat).await,
                 () = sleep_until(expires) => false,
+                () = stop.cancelled() => {
+                    part(outbound, &mut inbound).await;
+                    return Ended::Stopped;
+                }
             };
             if !goes_on {
                 return Ended::AfterWelcome;
@@ -182,7 +226,12 @@ impl<'a> Session<'a> {
     /// Takes a message. False ends the session.
     async fn hear(&mut self, message: ToAgent) -> bool {
         match message {
-            ToAgent::Welcome { servers, .. } | ToAgent::Servers(servers) => {
+            ToAgent::Welcome { servers, reconnect_spread, .. } => {
+                self.shared.set_spread(reconnect_spread);
+                self.published.servers.send_replace(servers);
+                true
+            }
+            ToAgent::Servers(servers) => {
                 self.published.servers.send_replace(servers);
                 true
             }
@@ -224,10 +273,28 @@ impl<'a> Session<'a> {
     }
 }
 
-fn heartbeat(every: Duration) -> Interval {
-    let mut interval = tokio::time::interval(every.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX));
+fn heartbeat(every: Duration, first: Duration) -> Interval {
+    let every = every.clamp(HEARTBEAT_MIN, HEARTBEAT_MAX);
+    let mut interval = tokio::time::interval_at(Instant::now() + first.min(every), every);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     interval
+}
+
+/// Draws a time below `whole`.
+pub(super) fn spread(whole: Duration) -> Duration {
+    let steps = u32::try_from(entropy::draw() & 0xffff).unwrap_or(0);
+    whole / 0x1_0000 * steps
+}
+
+/// Says that this agent will be back, and gives the server a moment to take note.
+async fn part(outbound: &mpsc::Sender<Bytes>, inbound: &mut mpsc::Receiver<Bytes>) {
+    let farewell = async {
+        if send(outbound, &ToServer::Leaving).await {
+            // The server ends the stream.
+            while inbound.recv().await.is_some() {}
+        }
+    };
+    drop(tokio::time::timeout(FAREWELL_MAX, farewell).await);
 }
 
 async fn sleep_until(moment: Option<Instant>) {

@@ -80,7 +80,12 @@ impl Server {
         let mut peer = self.streams.recv().await.unwrap();
         assert!(matches!(peer.hear().await, ToServer::Hello { .. }));
         let heartbeat_every = Duration::from_secs(1);
-        peer.say(ToAgent::Welcome { heartbeat_every, servers: Vec::new() }).await;
+        peer.say(ToAgent::Welcome {
+            heartbeat_every,
+            reconnect_spread: Duration::ZERO,
+            servers: Vec::new(),
+        })
+        .await;
         peer
     }
 }

@@ -161,7 +161,11 @@ impl Server {
                 let world = self.world();
                 let heartbeat_every = Duration::from_secs(1);
                 vec![
-                    ToAgent::Welcome { heartbeat_every, servers: Vec::new() },
+                    ToAgent::Welcome {
+                        heartbeat_every,
+                        reconnect_spread: Duration::ZERO,
+                        servers: Vec::new(),
+                    },
                     ToAgent::CatalogAll(Box::new(catalog.clone())),
                     ToAgent::Desired {
                         generation: world.index,

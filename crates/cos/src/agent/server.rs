@@ -3,14 +3,19 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cos_model::version;
-use cos_server::{Advertise, Bind, Config, Server, Timing};
+use cos_server::{Advertise, Bind, Config, HeartbeatLimits, Server, Timing};
 
 use super::Parts;
+use crate::config::ServerSettings;
 
 /// The default port of gossip, for join addresses without one.
 const SERF_PORT: u16 = 4648;
+
+/// The shortest time to live of a heartbeat.
+const HEARTBEAT_TTL_MIN: Duration = Duration::from_millis(200);
 
 /// Starts the server if the agent is one.
 pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
@@ -18,17 +23,7 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
     if !settings.is_server() {
         return Ok(None);
     }
-    let mut timing = Timing::default();
-    if let Some(grace) = settings.server.heartbeat_grace {
-        timing.heartbeats.silence = timing.heartbeat_every * 2 + grace;
-    }
-    if let Some(failover) = settings.server.failover_heartbeat_ttl {
-        timing.heartbeats.failover = failover;
-    }
-    if let Some(ttl) = settings.server.min_heartbeat_ttl {
-        timing.heartbeat_every = ttl / 2;
-        timing.heartbeats.silence = timing.heartbeats.silence.max(ttl * 2);
-    }
+    let timing = Timing { heartbeats: heartbeats(&settings.server), ..Timing::default() };
     let endpoints = parts.endpoints;
     let config = Config {
         data_dir: settings.data_dir.clone().unwrap_or_default().join("server"),
@@ -52,13 +47,28 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
         retry_interval: settings
             .server
             .retry_interval
-            .unwrap_or(std::time::Duration::from_secs(30)),
+            .unwrap_or(Duration::from_secs(30)),
         workers: settings.server.num_schedulers.unwrap_or(0),
         timing,
         gc: thresholds(&settings.server.thresholds),
         tags: BTreeMap::from([("build".to_owned(), version::NOMAD.to_owned())]),
     };
     Ok(Some(Server::start(config, Arc::clone(parts.clock), parts.tasks.clone()).await?))
+}
+
+/// How soon a node counts as dead: the defaults, and what the operator wants otherwise.
+fn heartbeats(server: &ServerSettings) -> HeartbeatLimits {
+    let defaults = HeartbeatLimits::default();
+    let spacing = server.max_heartbeats_per_second.map(|rate| Duration::from_secs_f64(1.0 / rate));
+    HeartbeatLimits {
+        // Shorter than this a heartbeat is late before it has arrived.
+        ttl_min: server.min_heartbeat_ttl.unwrap_or(defaults.ttl_min).max(HEARTBEAT_TTL_MIN),
+        spacing: spacing.unwrap_or(defaults.spacing),
+        grace: server.heartbeat_grace.unwrap_or(defaults.grace),
+        closed: server.closed_heartbeat_grace.unwrap_or(defaults.closed),
+        goodbye: server.goodbye_heartbeat_grace.unwrap_or(defaults.goodbye),
+        failover: server.failover_heartbeat_ttl.unwrap_or(defaults.failover),
+    }
 }
 
 /// Join addresses may leave out the port.
@@ -71,7 +81,7 @@ fn with_port(address: &str) -> String {
 }
 
 fn thresholds(
-    given: &BTreeMap<&'static str, std::time::Duration>,
+    given: &BTreeMap<&'static str, Duration>,
 ) -> cos_state::garbage::Thresholds {
     let mut thresholds = cos_state::garbage::Thresholds::default();
     for (name, age) in given {

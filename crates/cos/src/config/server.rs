@@ -6,7 +6,7 @@ use super::ServerSettings;
 use super::read::set;
 
 /// Keys of Nomad that tune what cos does otherwise or does not have.
-const NO_EFFECT: [&str; 37] = [
+const NO_EFFECT: [&str; 36] = [
     "authoritative_region",
     "client_introduction",
     "data_dir",
@@ -21,7 +21,6 @@ const NO_EFFECT: [&str; 37] = [
     "root_key_gc_interval",
     "root_key_gc_threshold",
     "root_key_rotation_threshold",
-    "max_heartbeats_per_second",
     "retry_max",
     "rejoin_after_leave",
     "non_voting_server",
@@ -45,6 +44,10 @@ const NO_EFFECT: [&str; 37] = [
     "start_timeout",
     "non_production",
 ];
+
+/// Bounds of `max_heartbeats_per_second`.
+const HEARTBEATS_PER_SECOND_MIN: f64 = 0.01;
+const HEARTBEATS_PER_SECOND_MAX: f64 = 100_000.0;
 
 /// Limits of job files; cos has its own, stated where a file is refused.
 const JOB_LIMITS: [&str; 5] = [
@@ -86,9 +89,7 @@ pub(super) fn read(settings: &mut ServerSettings, fields: &mut Fields<'_>) {
     });
     let workers = fields.integer_in("num_schedulers", 0, 256);
     set(&mut settings.num_schedulers, workers.and_then(|count| usize::try_from(count).ok()));
-    set(&mut settings.heartbeat_grace, fields.duration("heartbeat_grace"));
-    set(&mut settings.min_heartbeat_ttl, fields.duration("min_heartbeat_ttl"));
-    set(&mut settings.failover_heartbeat_ttl, fields.duration("failover_heartbeat_ttl"));
+    heartbeats(settings, fields);
     for key in THRESHOLDS {
         if let Some(age) = fields.duration(key) {
             settings.thresholds.insert(key, age);
@@ -103,4 +104,22 @@ pub(super) fn read(settings: &mut ServerSettings, fields: &mut Fields<'_>) {
     }
     fields.accept(&NO_EFFECT);
     fields.accept(&JOB_LIMITS);
+}
+
+/// How soon a node counts as dead. The last two are cos's own.
+fn heartbeats(settings: &mut ServerSettings, fields: &mut Fields<'_>) {
+    set(&mut settings.heartbeat_grace, fields.duration("heartbeat_grace"));
+    set(&mut settings.min_heartbeat_ttl, fields.duration("min_heartbeat_ttl"));
+    set(&mut settings.failover_heartbeat_ttl, fields.duration("failover_heartbeat_ttl"));
+    set(&mut settings.closed_heartbeat_grace, fields.duration("closed_heartbeat_grace"));
+    set(&mut settings.goodbye_heartbeat_grace, fields.duration("goodbye_heartbeat_grace"));
+    let rate = fields.number("max_heartbeats_per_second");
+    if let (Some(rate), Some(entry)) = (rate, fields.entry("max_heartbeats_per_second")) {
+        if (HEARTBEATS_PER_SECOND_MIN..=HEARTBEATS_PER_SECOND_MAX).contains(&rate) {
+            settings.max_heartbeats_per_second = Some(rate);
+        } else {
+            let summary = format!("{rate} heartbeats per second cannot be kept");
+            fields.report(entry.node.span, summary, "a number from 0.01 to 100000");
+        }
+    }
 }

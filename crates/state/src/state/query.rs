@@ -69,6 +69,11 @@ impl State {
         self.nodes.values()
     }
 
+    /// How many nodes there are.
+    pub fn node_count(&self) -> usize {
+        self.nodes.len()
+    }
+
     /// The current version of a job.
     pub fn job(&self, key: &JobKey) -> Option<&Arc<Job>> {
         self.jobs.get(key)
