@@ -52,16 +52,18 @@ pub(crate) async fn serve(
         };
     }
     let _ = shared.signs.send(Sign::Heard(id)).await;
+    let mut attendance = Attendance { shared, last: Sign::Closed(id) };
     tracing::debug!(node = %id, "agent connected");
     let (acknowledge, pending) = mpsc::channel(PENDING_MAX);
     let (change, changes) = mpsc::channel(PENDING_MAX);
     let stop = shared.tasks.stopping();
-    let mut is_leaving = false;
     // The loops end together: each arm that ends drops the others, which lose only what the agent
     // repeats on its next stream.
     let ended = tokio::select! {
         ended = read(shared, id, inbound, acknowledge, change) => {
-            is_leaving = matches!(ended, Ok(Farewell::Said));
+            if matches!(ended, Ok(Farewell::Said)) {
+                attendance.last = Sign::Leaving(id);
+            }
             ended.map(|_| ())
         }
         ended = write(shared, id, &outbound) => ended,
@@ -69,10 +71,25 @@ pub(crate) async fn serve(
         ended = catalog::run(shared, changes, &outbound) => ended,
         () = stop.cancelled() => return Ok(()),
     };
-    tracing::debug!(node = %id, is_leaving, "agent disconnected");
-    let sign = if is_leaving { Sign::Leaving(id) } else { Sign::Closed(id) };
-    let _ = shared.signs.send(sign).await;
+    tracing::debug!(last = ?attendance.last, "agent disconnected");
     ended
+}
+
+/// Tells that an agent's stream is over, also when the stream is cut off from outside because the
+/// connection below it broke.
+struct Attendance<'a> {
+    shared: &'a Shared,
+    last: Sign,
+}
+
+impl Drop for Attendance<'_> {
+    fn drop(&mut self) {
+        // A server that stops sends its agents to others; that is no news about them. Where the
+        // sign finds no room the agent's silence tells the same, later.
+        if !self.shared.tasks.stopping().is_cancelled() {
+            let _ = self.shared.signs.try_send(self.last);
+        }
+    }
 }
 
 async fn hello(inbound: &mut mpsc::Receiver<Bytes>) -> Result<Box<Node>, RpcError> {

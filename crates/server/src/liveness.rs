@@ -66,7 +66,7 @@ fn set_pace(shared: &Shared) {
     let nodes = shared.published.state().node_count();
     let now = shared.config.timing.heartbeats.heartbeat_every(nodes);
     shared.pace.send_if_modified(|told| {
-        let differs = now > *told + *told / PACE_STEP || now < *told - *told / PACE_STEP;
+        let differs = now > *told + *told / PACE_STEP || now + *told / PACE_STEP < *told;
         if differs {
             *told = now;
         }

@@ -44,10 +44,7 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
             .bootstrap_expect
             .unwrap_or_else(|| u32::from(settings.dev)),
         retry_join: settings.server.retry_join.iter().map(|join| with_port(join)).collect(),
-        retry_interval: settings
-            .server
-            .retry_interval
-            .unwrap_or(Duration::from_secs(30)),
+        retry_interval: settings.server.retry_interval.unwrap_or(Duration::from_secs(30)),
         workers: settings.server.num_schedulers.unwrap_or(0),
         timing,
         gc: thresholds(&settings.server.thresholds),
@@ -80,9 +77,7 @@ fn with_port(address: &str) -> String {
     if has_port { address.to_owned() } else { format!("{address}:{SERF_PORT}") }
 }
 
-fn thresholds(
-    given: &BTreeMap<&'static str, Duration>,
-) -> cos_state::garbage::Thresholds {
+fn thresholds(given: &BTreeMap<&'static str, Duration>) -> cos_state::garbage::Thresholds {
     let mut thresholds = cos_state::garbage::Thresholds::default();
     for (name, age) in given {
         match *name {
