@@ -175,7 +175,7 @@ impl Server {
                     },
                 ]
             }
-            ToServer::NodeChanged { .. } | ToServer::Heartbeat => Vec::new(),
+            ToServer::NodeChanged { .. } | ToServer::Heartbeat | ToServer::Leaving => Vec::new(),
             ToServer::Allocs { sequence, updates } => {
                 let mut world = self.world();
                 world.reports.extend(updates.into_iter().map(|update| (update.id, update)));
