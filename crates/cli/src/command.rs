@@ -241,11 +241,12 @@ pub(crate) fn overview(program: Program) -> String {
         format!("{what}Usage: {} [-version] [-help] <command> [args]\n\n", program.name());
     let agent = ("agent", "Runs an agent: a server, a client or both");
     let ingress = ("ingress", "Runs an ingress that follows an agent's catalog");
+    let bench = ("bench", "Measures failover, writes, restarts and watchers on this machine");
     let completion = ("completion", "Prints completion for bash, zsh or fish");
     let mut rows: Vec<(&str, &str)> =
         all(program).map(|command| (command.name, command.summary)).collect();
     match program {
-        Program::Cos => rows.extend([agent, ingress, completion]),
+        Program::Cos => rows.extend([agent, bench, ingress, completion]),
         Program::Nomad => rows.extend([agent, completion]),
         Program::Consul => rows.push(completion),
     }

@@ -21,7 +21,13 @@ pub(crate) fn run(program: Program, arguments: &[String]) -> u8 {
 }
 
 fn grammar(program: Program) -> Grammar {
-    let mut root = Grammar::new(program.name()).subcommand(Grammar::new("agent"));
+    // These are not in the table of commands: the program itself has them.
+    let own: &[&'static str] = match program {
+        Program::Cos => &["agent", "bench", "ingress"],
+        Program::Nomad => &["agent"],
+        Program::Consul => &[],
+    };
+    let mut root = Grammar::new(program.name()).subcommands(own.iter().copied().map(Grammar::new));
     for found in command::all(program) {
         let words: Vec<&'static str> = found.name.split(' ').collect();
         root = add(root, &words, found);

@@ -1,7 +1,7 @@
 //! The program: which of its faces is wanted, and the assembly of an agent.
 //!
-//! `cos agent` runs an agent, `cos ingress` an ingress of its own, `cos shim` is started by agents
-//! beside each task, and everything else is a command of the command line. Linked as `nomad` or
+//! `cos agent` runs an agent, `cos ingress` an ingress of its own, `cos bench` measures, `cos shim`
+//! is started by agents beside each task, and everything else is a command of the command line. Linked as `nomad` or
 //! `consul` it is that command line.
 //!
 //! # Invariants
@@ -14,6 +14,7 @@
 
 mod adapters;
 mod agent;
+mod bench;
 mod bridge;
 mod config;
 mod error;
@@ -41,6 +42,7 @@ fn main() -> ExitCode {
     match (program, arguments.first().map(String::as_str)) {
         (Program::Cos | Program::Nomad, Some("agent")) => agent::main(&arguments[1..]),
         (Program::Cos, Some("ingress")) => ingress::main(&arguments[1..]),
+        (Program::Cos, Some("bench")) => bench::main(&arguments[1..]),
         (Program::Consul, Some("agent")) => error::fail(
             "this program has no Consul agent of its own: every `cos agent` serves the catalog, \
              keys and DNS. Start `cos agent -dev`, or see `cos agent -help`",

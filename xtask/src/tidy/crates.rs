@@ -5,7 +5,7 @@ use std::path::Path;
 use super::Tree;
 
 /// A crate, what it may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 16] = [
+const ALLOWED: [(&str, &[&str]); 17] = [
     ("model", &[]),
     ("state", &["model"]),
     ("scheduler", &["model"]),
@@ -21,10 +21,12 @@ const ALLOWED: [(&str, &[&str]); 16] = [
     ("compat-nomad", &["http", "jobspec", "model", "platform", "state"]),
     ("compat-consul", &["http", "model", "platform", "state"]),
     ("cli", &["http", "jobspec", "model"]),
+    ("bench", &["model", "platform"]),
     (
         "cos",
         &[
             "agent",
+            "bench",
             "cli",
             "compat-consul",
             "compat-nomad",
