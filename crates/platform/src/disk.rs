@@ -9,16 +9,30 @@
 
 use std::fmt::Debug;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
 pub use directory::Directory;
 pub use memory::MemoryDisk;
 
 mod directory;
+pub mod faulty;
 mod memory;
 
 /// Ending of files that are not complete yet; a reader ignores them.
 pub const TEMPORARY_SUFFIX: &str = ".tmp";
+
+/// Opens a directory of the machine, making it and its parents if need be.
+///
+/// A build for tests lets the operations fail as [`faulty`] describes.
+pub fn open(path: impl AsRef<Path>) -> io::Result<Arc<dyn Disk>> {
+    let directory = Arc::new(Directory::open(path)?);
+    #[cfg(any(debug_assertions, feature = "faults"))]
+    if let Some(rules) = std::env::var_os(faulty::VARIABLE) {
+        return Ok(Arc::new(faulty::FaultyDisk::new(directory, faulty::Faults::from_file(rules))));
+    }
+    Ok(directory)
+}
 
 /// A directory.
 pub trait Disk: Debug + Send + Sync + 'static {
