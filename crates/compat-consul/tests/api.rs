@@ -59,7 +59,7 @@ impl Fake {
     fn apply(&self, command: Command) -> Result<Committed, ProposeError> {
         let mut state = self.state.lock().unwrap();
         let index = state.index() + 1;
-        let request = cos_state::Request { at: Timestamp(1), command };
+        let request = cos_state::Request::new(Timestamp(1), command);
         let reply = state.apply(index, &request).reply?;
         self.catalog.send_replace(Arc::new(state.catalog().clone()));
         self.applied.send_replace(index);

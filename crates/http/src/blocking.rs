@@ -40,6 +40,8 @@ pub async fn wait_for<T>(
     loop {
         let state = control.state();
         let (index, value) = read(&state);
+        // A restore changed everything, and must not seem to go back in time.
+        let index = index.max(state.floor());
         let left = remaining(control, deadline);
         if wait.index == 0 || index > wait.index || left.is_zero() || stopping.is_cancelled() {
             return Ok((index.max(1), value));

@@ -114,6 +114,14 @@ id! {
     /// One server in the consensus group.
     ServerId
 }
+id! {
+    /// One restore of a saved state.
+    RestoreId
+}
+id! {
+    /// One server from its start to its end, as the one that proposes.
+    ProposerId
+}
 
 struct BitsVisitor;
 

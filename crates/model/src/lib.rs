@@ -47,7 +47,7 @@ pub use allocation::{
 pub use constraint::{Affinity, Constraint, Operator, Spread, SpreadTarget};
 pub use deployment::{Deployment, DeploymentGroup, DeploymentStatus};
 pub use evaluation::{EvalStatus, Evaluation, Trigger};
-pub use id::{AllocId, DeploymentId, EvalId, JobKey, NodeId, ServerId};
+pub use id::{AllocId, DeploymentId, EvalId, JobKey, NodeId, ProposerId, RestoreId, ServerId};
 pub use job::{Extras, Job, JobKind, JobStatus, Periodic, TaskGroup};
 pub use metric::AllocMetric;
 pub use network::{Network, Port};

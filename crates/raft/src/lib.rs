@@ -12,6 +12,7 @@
 //! harmless; [`ProposeError`] says precisely whether the first attempt may still take effect.
 
 mod bytes;
+mod campaign;
 mod codec;
 mod config;
 mod log;

@@ -44,6 +44,12 @@ impl Metrics {
         self.voters.get(&id).or_else(|| self.learners.get(&id)).map(String::as_str)
     }
 
+    /// Leads no longer, as far as it knows.
+    pub(crate) fn step_down(&mut self) {
+        (self.is_leader, self.leader) = (false, None);
+        self.matched.clear();
+    }
+
     pub(crate) fn of(source: &RaftMetrics<Types>) -> Self {
         let membership = source.membership_config.membership();
         let is_voter: Vec<ServerId> = membership.voter_ids().collect();

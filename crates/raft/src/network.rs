@@ -18,8 +18,10 @@ use openraft::raft::{
     AppendEntriesRequest, AppendEntriesResponse, SnapshotResponse, TransferLeaderRequest,
     TransferLeaderResponse, VoteRequest, VoteResponse,
 };
+use tokio::time::Instant;
 
 use crate::bytes::{Reader, Writer};
+use crate::campaign::Campaign;
 use crate::codec::DecodeError;
 use crate::types::{Snapshot, Types, Vote};
 use crate::wire::{self, Piece, PieceReply};
@@ -63,12 +65,18 @@ pub trait Transport: Send + Sync + 'static {
 
 /// Makes the engine's connections.
 pub(crate) struct Network {
+    own: ServerId,
     transport: Arc<dyn Transport>,
+    campaign: Arc<Campaign>,
 }
 
 impl Network {
-    pub(crate) fn new(transport: Arc<dyn Transport>) -> Self {
-        Self { transport }
+    pub(crate) fn new(
+        own: ServerId,
+        transport: Arc<dyn Transport>,
+        campaign: Arc<Campaign>,
+    ) -> Self {
+        Self { own, transport, campaign }
     }
 }
 
@@ -76,13 +84,21 @@ impl RaftNetworkFactory<Types> for Network {
     type Network = Peer;
 
     async fn new_client(&mut self, target: ServerId, node: &BasicNode) -> Peer {
-        Peer { transport: Arc::clone(&self.transport), target, address: node.addr.clone() }
+        Peer {
+            own: self.own,
+            transport: Arc::clone(&self.transport),
+            campaign: Arc::clone(&self.campaign),
+            target,
+            address: node.addr.clone(),
+        }
     }
 }
 
 /// One other server.
 pub(crate) struct Peer {
+    own: ServerId,
     transport: Arc<dyn Transport>,
+    campaign: Arc<Campaign>,
     target: ServerId,
     address: String,
 }
@@ -158,6 +174,7 @@ impl RaftNetworkV2<Types> for Peer {
         request: VoteRequest<Types>,
         option: RPCOption,
     ) -> Result<VoteResponse<Types>, RPCError<Types>> {
+        self.campaign.note(self.own, Instant::now());
         let write = |writer: &mut Writer<'_>| wire::write_vote(writer, &request);
         self.exchange(VOTE, option.hard_ttl(), write, wire::read_vote_reply).await
     }

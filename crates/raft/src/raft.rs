@@ -2,11 +2,11 @@
 
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use bytes::Bytes;
 use cos_model::ServerId;
-use cos_platform::disk::Directory;
 use cos_platform::{Disk, Fate, Tasks};
 use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
@@ -20,6 +20,7 @@ use tokio_util::time::FutureExt as _;
 pub use incoming::HandleError;
 pub use members::{MembershipError, TransferError};
 
+use crate::campaign::Campaign;
 use crate::config::{self, Config};
 use crate::log::{Layout, Log};
 use crate::machine::{Applier, StateMachine};
@@ -31,12 +32,16 @@ use crate::types::{Engine, Payload, Types};
 
 mod incoming;
 mod members;
+mod suspicion;
 
 /// The largest payload of a proposal. It fits into a message with room to spare.
 pub const PROPOSAL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How long a leader that was just elected may need until it takes proposals.
 const WARM_UP: Duration = Duration::from_secs(2);
+
+/// How often within its lease a leader asks itself whether it has lost the majority.
+const LEASE_LOOKS: u32 = 4;
 
 /// One server's part in consensus. Clones are handles to the same.
 #[derive(Clone)]
@@ -51,6 +56,9 @@ struct Inner {
     progress: watch::Receiver<u64>,
     metrics: watch::Receiver<Metrics>,
     assembly: Mutex<Option<incoming::Assembly>>,
+    campaign: Arc<Campaign>,
+    /// How many messages of a leader have arrived.
+    heard: AtomicU64,
     tasks: Tasks,
 }
 
@@ -148,11 +156,10 @@ impl Raft {
     ) -> Result<Self, StartError> {
         let open = |name: &str| -> Result<Arc<dyn Disk>, StartError> {
             let path = config.data_dir.join(name);
-            let directory = Directory::open(&path).map_err(|source| StartError::Directory {
+            cos_platform::disk::open(&path).map_err(|source| StartError::Directory {
                 path: path.display().to_string(),
                 source,
-            })?;
-            Ok(Arc::new(directory))
+            })
         };
         let disks = Disks { log: open("log")?, snapshots: open("snapshots")? };
         Self::start_on(disks, Layout::default(), config, machine, transport).await
@@ -181,16 +188,20 @@ impl Raft {
             .map_err(|error| StartError::Engine(error.to_string()))??;
         let (progress_sender, progress) = watch::channel(0);
         let applier = Applier::new(machine, snapshots, progress_sender);
-        let (store, network) = (Store::new(log.clone()), Network::new(transport));
+        let campaign = Arc::new(Campaign::default());
+        let network = Network::new(id, transport, Arc::clone(&campaign));
+        let store = Store::new(log.clone());
         let engine = Engine::new(id, Arc::new(engine_config), network, store, applier)
             .await
             .map_err(|error| StartError::Engine(error.to_string()))?;
         let (metrics_sender, metrics) =
             watch::channel(Metrics::of(&engine.metrics().borrow_watched()));
         let tasks = Tasks::new();
-        tasks.spawn("raft metrics", Fate::Ends, forward(engine.clone(), metrics_sender));
+        let lease = config.timings.election_max;
+        tasks.spawn("raft metrics", Fate::Ends, forward(engine.clone(), metrics_sender, lease));
         let assembly = Mutex::new(None);
-        let inner = Inner { id, engine, log, progress, metrics, assembly, tasks };
+        let heard = AtomicU64::new(0);
+        let inner = Inner { id, engine, log, progress, metrics, assembly, campaign, heard, tasks };
         let raft = Self { inner: Arc::new(inner) };
         raft.begin(&config.address).await?;
         Ok(raft)
@@ -328,22 +339,33 @@ pub(crate) struct Disks {
 }
 
 /// Keeps our metrics in step with the engine's.
-async fn forward(engine: Engine, sender: watch::Sender<Metrics>) {
+///
+/// A leader that no majority has answered for as long as its `lease` may have a successor that it
+/// does not know of. The engine takes no proposals then; here it is no leader at all.
+async fn forward(engine: Engine, sender: watch::Sender<Metrics>, lease: Duration) {
     let mut source = engine.metrics();
     drop(engine);
     loop {
         let (now, was_told_to) = {
             let seen = source.borrow_and_update();
-            (Metrics::of(&seen), matches!(seen.running_state, Err(Fatal::Stopped)))
+            let mut now = Metrics::of(&seen);
+            let is_alone = Contact::of(&seen).quorum.is_some_and(|since| since > lease);
+            if now.is_leader && is_alone && now.voters.len() > 1 {
+                now.step_down();
+            }
+            (now, matches!(seen.running_state, Err(Fatal::Stopped)))
         };
+        let may_lose_quorum = now.is_leader;
         announce(&sender.borrow(), &now, was_told_to);
         sender.send_if_modified(|metrics| {
             let changed = *metrics != now;
             *metrics = now;
             changed
         });
-        if source.changed().await.is_err() {
-            return;
+        // Either arm may be dropped: all is looked at anew.
+        tokio::select! {
+            changed = source.changed() => if changed.is_err() { return },
+            () = sleep(lease / LEASE_LOOKS), if may_lose_quorum => {}
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::{
 };
 
 mod cluster;
+mod elections;
 mod formats;
 
 #[tokio::test]

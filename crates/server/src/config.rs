@@ -88,7 +88,7 @@ impl Default for Timing {
             heartbeat_relay_every: Duration::from_millis(250),
             propose_deadline: Duration::from_secs(10),
             raft_heartbeat: Duration::from_millis(100),
-            raft_election: (Duration::from_millis(500), Duration::from_secs(1)),
+            raft_election: (Duration::from_millis(400), Duration::from_millis(600)),
             gc_interval: Duration::from_mins(5),
         }
     }

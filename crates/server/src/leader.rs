@@ -102,7 +102,8 @@ async fn lead(
         tokio::select! {
             batch = events.recv() => match batch {
                 Ok(batch) if !batch.is_reset => duties.take_batch(&batch),
-                Ok(_) | Err(RecvError::Lagged(_)) => {
+                Ok(_) => duties.start_over(),
+                Err(RecvError::Lagged(_)) => {
                     events = shared.published.follow();
                     duties.restore();
                 }
@@ -213,6 +214,16 @@ impl Duties {
         };
         duties.restore();
         duties
+    }
+
+    /// Forgets what was noted of a state that another one has replaced.
+    fn start_over(&mut self) {
+        self.broker = Broker::default();
+        self.blocked = Blocked::default();
+        self.heartbeats = Heartbeats::new(self.shared.config.timing.heartbeats);
+        self.deployments.clear();
+        self.deadlines = Alarms::default();
+        self.restore();
     }
 
     /// Takes everything from the state, as after an election.
@@ -335,7 +346,9 @@ impl Duties {
             Event::JobChanged(_)
             | Event::JobRemoved(_)
             | Event::KvChanged(_)
-            | Event::SchedulerConfigChanged => {}
+            | Event::SchedulerConfigChanged
+            | Event::Restored => {}
+            Event::AutopilotConfigChanged => self.members_changed = true,
         }
     }
 

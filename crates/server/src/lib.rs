@@ -31,6 +31,7 @@ mod liveness;
 mod machine;
 mod membership;
 mod metrics;
+mod proposals;
 mod publish;
 mod queries;
 mod registration;
@@ -43,6 +44,7 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod vigil;
 mod wire;
 
 pub use config::{Advertise, Bind, Config, Timing};

@@ -9,10 +9,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use cos_platform::Clock;
 use cos_raft::StateMachine;
-use cos_state::{Applied, Refused, State, decode_request};
+use cos_state::{Event, Refused, State, decode_request};
 
 use crate::publish::{Batch, Published};
-use crate::wire::{self, Outcome};
+use crate::wire::{self, Answer};
 
 /// The replicated state of one server.
 #[derive(Debug)]
@@ -35,18 +35,27 @@ impl StateMachine for Machine {
         let mut events = Vec::new();
         let mut replies = Vec::with_capacity(entries.len());
         for (index, entry) in entries {
-            let outcome: Outcome = match decode_request(&entry) {
+            let answer = match decode_request(&entry) {
                 Ok(request) => {
-                    let Applied { reply, events: happened } = self.state.apply(index, &request);
-                    events.extend(happened.into_iter().map(|event| (index, event)));
-                    reply
+                    let applied = self.state.apply(index, &request);
+                    let at = self.state.index();
+                    events.extend(applied.events.into_iter().map(|event| (at, event)));
+                    Answer { index: applied.index, reply: applied.reply }
                 }
                 // Every server reads the same bytes with the same answer, so they stay equal.
-                Err(error) => Err(Refused::Invalid(format!("unreadable request: {error}"))),
+                Err(error) => {
+                    let reply = Err(Refused::Invalid(format!("unreadable request: {error}")));
+                    Answer { index, reply }
+                }
             };
-            replies.push(wire::encode(&outcome));
+            replies.push(wire::encode(&answer));
         }
-        let batch = Batch::new(self.state.index(), events);
+        let is_replaced = events.iter().any(|(_, event)| matches!(event, Event::Restored));
+        let batch = if is_replaced {
+            Batch::reset(self.state.index())
+        } else {
+            Batch::new(self.state.index(), events)
+        };
         self.published.publish(self.state.clone(), batch);
         let took = self.clock.monotonic().saturating_sub(started);
         metrics::histogram!(crate::metrics::FSM_APPLY).record(took.as_secs_f64());

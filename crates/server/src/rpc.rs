@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::shared::Shared;
 use crate::wire::{self, Liveness};
-use crate::{agents, bootstrap, queries};
+use crate::{agents, bootstrap, queries, vigil};
 
 /// The server's side of the cluster's own protocol.
 #[derive(Clone, Debug)]
@@ -50,6 +50,7 @@ impl Service for Rpc {
         outbound: mpsc::Sender<Bytes>,
     ) -> Result<(), RpcError> {
         match method {
+            wire::LEADER_WATCH => vigil::be_watched(inbound, outbound).await,
             wire::AGENT_STREAM => Box::pin(agents::serve(&self.0, inbound, outbound)).await,
             _ => Err(RpcError::Refused(format!("there is no stream `{method}`"))),
         }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cos_model::catalog::Catalog;
-use cos_model::{ServerId, Timestamp, version};
+use cos_model::{ProposerId, ServerId, Timestamp, version};
 use cos_platform::rpc::{self, Client};
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use cos_raft::Raft;
@@ -21,10 +21,11 @@ use tokio::sync::{mpsc, watch};
 use crate::config::Config;
 use crate::gossip::{self, Gossip};
 use crate::machine::Machine;
+use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::shared::{Shared, new_id};
 use crate::transport::RaftTransport;
-use crate::{bootstrap, identity, leader, liveness, reports, wire};
+use crate::{bootstrap, identity, leader, liveness, reports, vigil, wire};
 
 /// How many heartbeats and relays may wait.
 const SIGNS_MAX: usize = 4096;
@@ -107,6 +108,7 @@ impl Server {
             tasks: tasks.clone(),
             published,
             raft,
+            proposals: Proposals::new(ProposerId::from_bits(new_id())),
             client: Client::new(),
             gossip,
             signs,
@@ -264,6 +266,7 @@ fn spawn_tasks(
     tasks.spawn("reports", Fate::Vital, Box::pin(reports::run(Arc::clone(shared), reports)));
     tasks.spawn("leader", Fate::Vital, Box::pin(leader::run(Arc::clone(shared), liveness)));
     tasks.spawn("consensus", Fate::Vital, Box::pin(watch_consensus(Arc::clone(shared))));
+    tasks.spawn("vigil", Fate::Vital, Box::pin(vigil::run(Arc::clone(shared))));
     tasks.spawn("bootstrap", Fate::Ends, Box::pin(bootstrap::run(Arc::clone(shared))));
     if !shared.config.retry_join.is_empty() {
         let join = gossip::retry_join(

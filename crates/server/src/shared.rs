@@ -4,8 +4,8 @@
 //!
 //! # Invariants
 //!
-//! - A command that was not sent, or that a server refused to take because it does not lead, may be
-//!   sent again. One whose outcome is unknown is sent again only if doing it twice is doing it once.
+//! - A command goes out under one number however often it is sent, and is done once (ADR 0010). So
+//!   what became unknown when a leader was lost is sent to the next one.
 //! - When a proposal returns, this server has applied it.
 
 use std::collections::BTreeMap;
@@ -19,22 +19,25 @@ use cos_model::{ServerId, Timestamp};
 use cos_platform::rpc::{Client, RpcError};
 use cos_platform::{Clock, Tasks, entropy};
 use cos_raft::Raft;
-use cos_state::{Command, Committed, Leadership, ProposeError, Refused, Request, encode_request};
+use cos_state::{
+    Command, Committed, Leadership, Origin, ProposeError, Refused, Request, encode_request,
+};
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
 use crate::config::Config;
 use crate::gossip::{Gossip, Peer};
 use crate::liveness::Sign;
+use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::reports::Report;
-use crate::wire::{self, Confirmed, Liveness, Outcome, Proposed};
+use crate::wire::{self, Answer, Confirmed, Liveness, Proposed};
 
 /// The first wait before a proposal is tried again; a new leader ends it early.
 const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 /// The longest wait before a proposal is tried again.
-const LONGEST_WAIT: Duration = Duration::from_millis(250);
+const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
 /// What all tasks of one server share.
 #[derive(Debug)]
@@ -45,6 +48,7 @@ pub(crate) struct Shared {
     pub(crate) tasks: Tasks,
     pub(crate) published: Arc<Published>,
     pub(crate) raft: Raft,
+    pub(crate) proposals: Proposals,
     pub(crate) client: Client,
     pub(crate) gossip: Gossip,
     /// To the task that relays agents' heartbeats.
@@ -63,7 +67,7 @@ pub(crate) struct Shared {
 
 /// What came of one attempt to propose.
 enum Attempt {
-    Done(u64, Outcome),
+    Done(u64, Answer),
     NotDone,
     TooLarge(String),
     Unknown(String),
@@ -84,23 +88,25 @@ impl Shared {
 
     /// Commits a command through the leader, wherever it is.
     pub(crate) async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
-        let may_repeat = is_repeatable(&command);
-        let payload = self.encode(command);
+        let ticket = self.proposals.open();
+        let payload = self.encode(command, Some(ticket.origin()));
         let deadline = Instant::now() + self.config.timing.propose_deadline;
         let mut metrics = self.raft.metrics();
         let mut wait = FIRST_WAIT;
+        let mut failure = ProposeError::NoLeader;
         loop {
             metrics.mark_unchanged();
-            let failure = match self.attempt(payload.clone(), deadline).await {
-                Attempt::Done(index, outcome) => {
-                    return self.committed(index, outcome, deadline).await;
+            match self.attempt(payload.clone(), deadline).await {
+                Attempt::Done(index, answer) => {
+                    return self.committed(index, answer, deadline).await;
                 }
                 Attempt::Stopping => return Err(ProposeError::Stopping),
                 Attempt::TooLarge(why) => return Err(Refused::Invalid(why).into()),
-                Attempt::Unknown(why) if !may_repeat => return Err(ProposeError::Unknown(why)),
-                Attempt::Unknown(why) => ProposeError::Unknown(why),
-                Attempt::NotDone => ProposeError::NoLeader,
-            };
+                // Once it is unknown it stays so: that the next leader was not found is no news
+                // of what the last one did.
+                Attempt::Unknown(why) => failure = ProposeError::Unknown(why),
+                Attempt::NotDone => {}
+            }
             if Instant::now() + wait >= deadline {
                 return Err(failure);
             }
@@ -116,8 +122,8 @@ impl Shared {
         command: Command,
     ) -> Result<Committed, ProposeError> {
         let deadline = Instant::now() + self.config.timing.propose_deadline;
-        match self.attempt_here(self.encode(command), deadline).await {
-            Ok(Attempt::Done(index, outcome)) => self.committed(index, outcome, deadline).await,
+        match self.attempt_here(self.encode(command, None), deadline).await {
+            Ok(Attempt::Done(index, answer)) => self.committed(index, answer, deadline).await,
             Ok(Attempt::NotDone) | Err(_) => Err(ProposeError::NoLeader),
             Ok(Attempt::TooLarge(why)) => Err(Refused::Invalid(why).into()),
             Ok(Attempt::Unknown(why)) => Err(ProposeError::Unknown(why)),
@@ -129,7 +135,7 @@ impl Shared {
     pub(crate) async fn propose_forwarded(&self, payload: Bytes) -> Proposed {
         let deadline = Instant::now() + self.config.timing.propose_deadline;
         match self.attempt_here(payload, deadline).await {
-            Ok(Attempt::Done(index, outcome)) => Proposed::Done(index, outcome),
+            Ok(Attempt::Done(index, answer)) => Proposed::Done(index, answer),
             Ok(Attempt::Unknown(why)) => Proposed::Unknown(why),
             Ok(Attempt::TooLarge(why)) => Proposed::TooLarge(why),
             Ok(Attempt::NotDone | Attempt::Stopping) | Err(_) => Proposed::NotLeader,
@@ -218,8 +224,8 @@ impl Shared {
         self.clock.monotonic().saturating_sub(last)
     }
 
-    fn encode(&self, command: Command) -> Bytes {
-        encode_request(&Request { at: self.now(), command }).into()
+    fn encode(&self, command: Command, origin: Option<Origin>) -> Bytes {
+        encode_request(&Request { at: self.now(), command, origin }).into()
     }
 
     /// Tries once, here or at the leader.
@@ -227,7 +233,13 @@ impl Shared {
         match self.attempt_here(payload.clone(), deadline).await {
             Ok(attempt) => attempt,
             Err(Some((id, address))) if id != self.id => {
-                self.forward(&address, payload, deadline).await
+                // Either arm may be dropped: what is sent to the next leader is the same proposal.
+                tokio::select! {
+                    attempt = self.forward(&address, payload, deadline) => attempt,
+                    () = self.overtaken(id) => {
+                        Attempt::Unknown("the leader changed".to_owned())
+                    }
+                }
             }
             Err(_) => Attempt::NotDone,
         }
@@ -245,7 +257,7 @@ impl Shared {
         };
         match proposed {
             Ok((index, reply)) => Ok(match wire::decode(&reply) {
-                Ok(outcome) => Attempt::Done(index, outcome),
+                Ok(answer) => Attempt::Done(index, answer),
                 Err(error) => Attempt::Unknown(format!("unreadable reply: {error}")),
             }),
             Err(cos_raft::ProposeError::NotLeader { leader }) => Err(leader),
@@ -264,7 +276,7 @@ impl Shared {
         metrics::counter!(crate::metrics::RPC_FORWARDED).increment(1);
         match self.client.call(address, wire::PROPOSE, payload, left).await {
             Ok(reply) => match wire::decode(&reply) {
-                Ok(Proposed::Done(index, outcome)) => Attempt::Done(index, outcome),
+                Ok(Proposed::Done(index, answer)) => Attempt::Done(index, answer),
                 Ok(Proposed::NotLeader) => Attempt::NotDone,
                 Ok(Proposed::Unknown(why)) => Attempt::Unknown(why),
                 Ok(Proposed::TooLarge(why)) => Attempt::TooLarge(why),
@@ -280,11 +292,11 @@ impl Shared {
     async fn committed(
         &self,
         index: u64,
-        outcome: Outcome,
+        answer: Answer,
         deadline: Instant,
     ) -> Result<Committed, ProposeError> {
         self.applied(index, deadline).await?;
-        Ok(Committed { index, reply: outcome? })
+        Ok(Committed { index: answer.index, reply: answer.reply? })
     }
 
     async fn applied(&self, index: u64, deadline: Instant) -> Result<(), ProposeError> {
@@ -294,13 +306,30 @@ impl Shared {
         })
     }
 
+    /// Returns when another server leads than `leader`, which need not answer any more.
+    async fn overtaken(&self, leader: ServerId) {
+        let mut metrics = self.raft.metrics();
+        let is_overtaken = |known: &Option<(ServerId, String)>| {
+            known.as_ref().is_some_and(|(id, _)| *id != leader)
+        };
+        if metrics.wait_for(|now| is_overtaken(&now.leader)).await.is_err() {
+            // Consensus has ended; the call ends by itself.
+            std::future::pending::<()>().await;
+        }
+    }
+
     async fn confirmed_index(&self) -> Option<u64> {
         if let Ok(index) = self.raft.barrier().await {
             return Some(index);
         }
-        let (_, address) = self.other_leader()?;
-        let reply =
-            self.client.call(&address, wire::BARRIER, Bytes::new(), wire::QUICK_CALL).await.ok()?;
+        let (id, address) = self.other_leader()?;
+        // Either arm may be dropped: a question has no effect.
+        let reply = tokio::select! {
+            reply = self.client.call(&address, wire::BARRIER, Bytes::new(), wire::QUICK_CALL) => {
+                reply.ok()?
+            }
+            () = self.overtaken(id) => return None,
+        };
         match wire::decode(&reply).ok()? {
             Confirmed::At(index) => Some(index),
             Confirmed::NotLeader => None,
@@ -319,30 +348,5 @@ fn address_of(peer: &Peer) -> ServerAddress {
         rpc: peer.tag("rpc_addr").to_owned(),
         http: peer.tag("http").to_owned(),
         consul_http: peer.tag("consul").to_owned(),
-    }
-}
-
-/// Whether doing it twice is doing it once. What depends on the state that it finds is not, as
-/// somebody else may have acted between the two.
-fn is_repeatable(command: &Command) -> bool {
-    match command {
-        Command::RegisterNode { .. }
-        | Command::SetNodeStatus { .. }
-        | Command::SetNodeEligibility { .. }
-        | Command::SetJobStability { .. }
-        | Command::PutEvals { .. }
-        | Command::UpdateAllocs { .. }
-        | Command::SetTransitions { .. }
-        | Command::Collect { .. }
-        | Command::Catalog { .. } => true,
-        Command::SetNodeDrain { .. }
-        | Command::RegisterJob { .. }
-        | Command::StopJob { .. }
-        | Command::ApplyPlan { .. }
-        | Command::SetDeploymentStatus { .. }
-        | Command::PromoteDeployment { .. }
-        | Command::SetAllocHealth { .. }
-        | Command::Kv { .. }
-        | Command::SetSchedulerConfig(_) => false,
     }
 }

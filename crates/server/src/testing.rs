@@ -56,7 +56,7 @@ impl World {
     #[track_caller]
     pub(crate) fn apply(&mut self, command: Command) -> Reply {
         let index = self.state.index() + 1;
-        let Applied { reply, .. } = self.state.apply(index, &Request { at: self.now, command });
+        let Applied { reply, .. } = self.state.apply(index, &Request::new(self.now, command));
         reply.unwrap()
     }
 

@@ -21,19 +21,26 @@ pub(crate) const BARRIER: &str = "server.barrier";
 pub(crate) const HEARTBEATS: &str = "server.heartbeats";
 /// Asks a server whether it belongs to a consensus group already.
 pub(crate) const STATUS: &str = "server.status";
+/// A stream that says nothing: a follower sees by its end that the leader is gone.
+pub(crate) const LEADER_WATCH: &str = "server.watch";
 /// An agent's stream.
 pub(crate) const AGENT_STREAM: &str = "agent.stream";
 /// An agent's question.
 pub(crate) const AGENT_QUERY: &str = "agent.query";
 
 /// What a command answered.
-pub(crate) type Outcome = Result<Reply, Refused>;
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub(crate) struct Answer {
+    /// The index at which it was done.
+    pub(crate) index: u64,
+    pub(crate) reply: Result<Reply, Refused>,
+}
 
 /// The answer to [`PROPOSE`].
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) enum Proposed {
-    /// It was committed and applied at this index.
-    Done(u64, Outcome),
+    /// It was committed and applied by this entry of the log.
+    Done(u64, Answer),
     /// This server does not lead; nothing was done.
     NotLeader,
     /// It is too large for the log; the words say so.

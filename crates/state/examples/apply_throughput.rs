@@ -77,7 +77,7 @@ struct Spent {
 impl Bench {
     fn apply(&mut self, command: Command) {
         self.index += 1;
-        let request = Request { at: Timestamp(1), command };
+        let request = Request::new(Timestamp(1), command);
         let (encode, stored) = timed(|| encode_request(&request));
         let (decode, read) = timed(|| decode_request(&stored).expect("it was just encoded"));
         // A reader holds the state before, as readers do.

@@ -9,9 +9,11 @@ use cos_model::node::{DrainState, NodeStatus};
 use cos_model::plan::{DeploymentUpdate, Plan, PlanOutcome};
 use cos_model::{
     AllocId, DeploymentId, DesiredTransition, EvalId, Evaluation, Job, JobKey, Node, NodeId,
-    Timestamp,
+    ProposerId, RestoreId, Timestamp,
 };
 use serde::{Deserialize, Serialize};
+
+use crate::autopilot::AutopilotConfig;
 
 /// One log entry: a command and the time at which it was proposed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,6 +22,28 @@ pub struct Request {
     pub at: Timestamp,
     /// What is asked.
     pub command: Command,
+    /// Who asks, so that a request that comes twice is done once; absent where it cannot come
+    /// twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub origin: Option<Origin>,
+}
+
+impl Request {
+    /// A request that is sent once and not again.
+    pub fn new(at: Timestamp, command: Command) -> Self {
+        Self { at, command, origin: None }
+    }
+}
+
+/// Who asks, and which of its requests this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The server that proposes, since its start.
+    pub proposer: ProposerId,
+    /// Counts its requests. All copies of one request have the same number.
+    pub number: u64,
+    /// Below this number it waits for no answer any more.
+    pub settled: u64,
 }
 
 /// What can be asked.
@@ -174,6 +198,24 @@ pub enum Command {
     },
     /// Changes how the scheduler works.
     SetSchedulerConfig(SchedulerConfig),
+    /// Changes how the consensus group is looked after.
+    SetAutopilotConfig(AutopilotConfig),
+    /// Replaces everything by a saved state, with the last of its parts.
+    Restore(RestorePart),
+}
+
+/// A part of a saved state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RestorePart {
+    /// Which restore it belongs to. A new one ends what an earlier one left unfinished.
+    pub id: RestoreId,
+    /// Counts the parts from zero.
+    pub number: u32,
+    /// Whether it is the last.
+    pub is_last: bool,
+    /// The bytes.
+    #[serde(with = "cos_model::kv::bytes")]
+    pub bytes: Vec<u8>,
 }
 
 /// How the scheduler works.
@@ -207,6 +249,13 @@ pub enum Reply {
     Plan(PlanOutcome),
     /// The key-value changes were made (true), or one of them failed and none was made.
     Kv(bool),
+    /// Everything was replaced by a saved state.
+    Restored {
+        /// The index at which that seems to have happened; later than any before.
+        index: u64,
+        /// The saved state's [`crate::State::content_hash`].
+        hash: u64,
+    },
     /// What the catalog refused, by position.
     Catalog(BTreeMap<u32, String>),
 }

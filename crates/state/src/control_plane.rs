@@ -72,6 +72,8 @@ pub enum Topic {
     Kv(Arc<str>),
     /// The scheduler's configuration.
     SchedulerConfig,
+    /// How the consensus group is looked after.
+    AutopilotConfig,
 }
 
 /// A command that was committed and applied.

@@ -43,4 +43,8 @@ pub enum Event {
     KvChanged(Arc<str>),
     /// The scheduler's configuration changed.
     SchedulerConfigChanged,
+    /// How the consensus group is looked after changed.
+    AutopilotConfigChanged,
+    /// Everything was replaced; whoever follows starts over.
+    Restored,
 }

@@ -18,6 +18,7 @@
 //!   several of them must decide alike is here: evaluations, rollbacks, garbage.
 //! - Waiting. [`ControlPlane`] names how callers propose and wait; `server` implements it.
 
+mod autopilot;
 mod codec;
 mod command;
 mod control_plane;
@@ -28,10 +29,11 @@ pub mod garbage;
 pub mod rollback;
 mod state;
 
+pub use autopilot::AutopilotConfig;
 pub use codec::{DecodeError, decode_request, encode_request};
-pub use command::{Command, Refused, Reply, Request, SchedulerConfig};
+pub use command::{Command, Origin, Refused, Reply, Request, RestorePart, SchedulerConfig};
 pub use control_plane::{
     Committed, ControlPlane, Leadership, Member, MemberStatus, ProposeError, Topic,
 };
 pub use event::Event;
-pub use state::{Applied, GroupSummary, State};
+pub use state::{Applied, GroupSummary, RESTORE_BYTES_MAX, RESTORE_GAP, State};

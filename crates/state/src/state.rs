@@ -13,19 +13,23 @@ use cos_model::{
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
+use self::apply::Restoring;
 use self::kv_table::KvTable;
+use self::proposers::Proposers;
 use self::tally::Tally;
+use crate::autopilot::AutopilotConfig;
 use crate::command::SchedulerConfig;
 
 mod apply;
 mod hash;
 mod kv_table;
+mod proposers;
 mod query;
 mod snapshot;
 mod tally;
 mod write;
 
-pub use apply::Applied;
+pub use apply::{Applied, RESTORE_BYTES_MAX, RESTORE_GAP};
 pub use query::GroupSummary;
 
 /// Everything that is replicated. A clone is cheap and does not change any more.
@@ -33,6 +37,10 @@ pub use query::GroupSummary;
 pub struct State {
     /// The index of the last applied entry.
     index: u64,
+    /// How far the index is ahead of the log's, because of restores.
+    base: u64,
+    /// The index of the last restore, which changed everything.
+    floor: u64,
     /// Rolls over every applied entry; equal on all servers at equal index.
     hash: u64,
     nodes: OrdMap<NodeId, Arc<Node>>,
@@ -53,6 +61,10 @@ pub struct State {
     catalog: Catalog,
     kv: KvTable,
     scheduler_config: SchedulerConfig,
+    autopilot_config: AutopilotConfig,
+    proposers: Proposers,
+    /// What has come of a state that is being restored.
+    restoring: Option<Restoring>,
     tables: TableIndexes,
 }
 
@@ -66,4 +78,6 @@ struct TableIndexes {
     deployments: u64,
     kv: u64,
     scheduler_config: u64,
+    #[serde(default)]
+    autopilot_config: u64,
 }

@@ -9,6 +9,17 @@ use super::{
 };
 
 impl Catalog {
+    /// Makes everything in it seem to have changed at an index, as when all of it was replaced.
+    pub fn raise(&mut self, index: u64) {
+        self.index = self.index.max(index);
+        self.nodes_index = self.nodes_index.max(index);
+        self.names_index = self.names_index.max(index);
+        let names: Vec<Arc<str>> = self.service_index.keys().cloned().collect();
+        for name in names {
+            self.service_index.insert(name, index);
+        }
+    }
+
     /// Applies one change at `index`. Returns whether anything changed.
     pub fn apply(&mut self, index: u64, change: &CatalogChange) -> Result<bool, CatalogError> {
         match change {

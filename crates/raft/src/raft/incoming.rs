@@ -1,7 +1,10 @@
 //! Answers to the messages of other servers.
 
+use std::sync::atomic::Ordering;
+
 use bytes::Bytes;
 use openraft::errors::{Fatal, RaftError};
+use tokio::time::Instant;
 
 use super::Raft;
 use crate::codec::DecodeError;
@@ -50,18 +53,29 @@ impl Raft {
         match method {
             APPEND => {
                 let request = wire::decode(body, wire::read_append).map_err(malformed)?;
+                self.inner.heard.fetch_add(1, Ordering::Relaxed);
                 let reply =
                     engine.append_entries(request).await.map_err(|error| stopped(&error))?;
                 Ok(wire::encode(|writer| wire::write_append_reply(writer, &reply)))
             }
             VOTE => {
                 let request = wire::decode(body, wire::read_vote).map_err(malformed)?;
+                let candidate = request.vote.leader_id.voted_for;
                 let reply = engine.vote(request).await.map_err(|error| stopped(&error))?;
+                if reply.vote_granted {
+                    self.inner.campaign.note(candidate, Instant::now());
+                }
                 Ok(wire::encode(|writer| wire::write_vote_reply(writer, &reply)))
             }
             PRE_VOTE => {
                 let request = wire::decode(body, wire::read_vote).map_err(malformed)?;
-                let reply = engine.pre_vote(request).await.map_err(|error| stopped(&error))?;
+                let candidate = request.vote.leader_id.voted_for;
+                let mut reply = engine.pre_vote(request).await.map_err(|error| stopped(&error))?;
+                if self.inner.campaign.rivals(candidate, Instant::now()).is_some() {
+                    reply.vote_granted = false;
+                } else if reply.vote_granted {
+                    self.inner.campaign.note(candidate, Instant::now());
+                }
                 Ok(wire::encode(|writer| wire::write_vote_reply(writer, &reply)))
             }
             SNAPSHOT => {

@@ -18,7 +18,7 @@ use crate::{Config, Encode, Raft, StartError, StateMachine, Timings, Transport, 
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 pub(super) const SNAPSHOT_ENTRIES: u32 = 16;
 
-const TIMINGS: Timings = Timings {
+pub(super) const TIMINGS: Timings = Timings {
     heartbeat: Duration::from_millis(50),
     election_min: Duration::from_millis(150),
     election_max: Duration::from_millis(300),
@@ -109,6 +109,7 @@ struct Server {
 }
 
 pub(super) struct Cluster {
+    timings: Timings,
     switch: Arc<Mutex<Switch>>,
     servers: Vec<Server>,
 }
@@ -121,7 +122,12 @@ impl Cluster {
     }
 
     pub(super) async fn of(count: usize) -> Self {
-        let mut cluster = Self { switch: Arc::default(), servers: Vec::new() };
+        Self::with(count, TIMINGS).await
+    }
+
+    /// A group that waits this long before it believes that its leader is lost.
+    pub(super) async fn with(count: usize, timings: Timings) -> Self {
+        let mut cluster = Self { timings, switch: Arc::default(), servers: Vec::new() };
         for _ in 0..count {
             cluster.join().await;
         }
@@ -154,6 +160,7 @@ impl Cluster {
 
     pub(super) async fn try_restart(&mut self, server: usize) -> Result<(), StartError> {
         let (id, address) = self.address(server);
+        let timings = self.timings;
         let server = &mut self.servers[server];
         server.seen = Arc::default();
         let disks = Disks {
@@ -161,7 +168,7 @@ impl Cluster {
             snapshots: Arc::new(server.snapshots.clone()),
         };
         let mut config = Config::new(id, address, "unused");
-        config.timings = TIMINGS;
+        config.timings = timings;
         config.snapshot_entries = SNAPSHOT_ENTRIES.into();
         let machine = Box::new(Machine(Arc::clone(&server.seen)));
         let cable = Arc::new(Cable { from: id, switch: Arc::clone(&self.switch) });

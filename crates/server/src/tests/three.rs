@@ -1,6 +1,9 @@
 //! Three servers that find each other.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use cos_model::catalog::Health;
+use cos_model::kv::KvOp;
 use cos_state::MemberStatus;
 
 use super::*;
@@ -111,6 +114,36 @@ async fn a_new_leader_takes_over_when_one_is_lost() {
     })
     .await;
     assert_eq!(survivor.peers().len(), 3, "one that failed stays a member");
+    cluster.stop().await;
+}
+
+/// Each write expects what the one before left, so that one that was done twice, or was lost,
+/// would fail the next.
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_go_on_over_a_change_of_leaders_and_are_done_once() {
+    let mut cluster = Cluster::start().await;
+    let survivor = cluster.followers().next().unwrap().server.clone();
+    let at = cluster.servers.iter().position(|r| r.server.leadership().is_leader).unwrap();
+    let leader = cluster.servers.remove(at);
+    let is_gone = AtomicBool::new(false);
+    let stop = async {
+        leader.stop().await;
+        is_gone.store(true, Ordering::Relaxed);
+    };
+    let write = async {
+        let (mut expected, mut further) = (0_u64, 20);
+        while further > 0 {
+            further -= u32::from(is_gone.load(Ordering::Relaxed));
+            let (key, value) = ("count".to_owned(), expected.to_string().into_bytes());
+            let op = KvOp::SetIfUnchanged { key, value, flags: 0, expected };
+            let write = survivor.propose(Command::Kv { ops: vec![op] });
+            let done = in_time("a write", write).await.unwrap();
+            assert_eq!(done.reply, Reply::Kv(true));
+            expected = done.index;
+            assert_eq!(survivor.state().kv_get("count").unwrap().modify_index, expected);
+        }
+    };
+    tokio::join!(stop, write);
     cluster.stop().await;
 }
 

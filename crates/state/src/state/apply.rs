@@ -7,13 +7,15 @@
 //!
 //! - Each part first decides whether the command can be done and then writes, without a way back:
 //!   what is refused has written nothing.
-//! - Time is the proposer's. An entry that was applied before is not applied again.
+//! - Time is the proposer's. An entry that was applied before is not applied again, nor is a
+//!   request that was done before.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use cos_model::{DeploymentId, Evaluation, Job, JobKey, JobStatus, Timestamp};
 
+use super::proposers::{Answer, Known};
 use super::tally::Tally;
 use super::{State, hash};
 use crate::command::{Command, Refused, Reply, Request};
@@ -28,10 +30,16 @@ mod jobs;
 mod kv;
 mod nodes;
 mod plan;
+mod restore;
+
+pub(super) use restore::Restoring;
+pub use restore::{RESTORE_BYTES_MAX, RESTORE_GAP};
 
 /// What applying one entry did.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Applied {
+    /// The index at which it was done, which is an earlier one for a request that came again.
+    pub index: u64,
     /// What the command answers.
     pub reply: Result<Reply, Refused>,
     /// What happened, in order.
@@ -39,19 +47,46 @@ pub struct Applied {
 }
 
 impl State {
-    /// Applies one entry of the log. `index` must be later than that of every entry before.
-    pub fn apply(&mut self, index: u64, request: &Request) -> Applied {
+    /// Applies one entry of the log. Its place there, `log_index`, must be later than that of
+    /// every entry before. What it changes bears the index of [`State::index`], which is ahead of
+    /// the log's once a state was restored.
+    pub fn apply(&mut self, log_index: u64, request: &Request) -> Applied {
+        let index = log_index + self.base;
         if index <= self.index {
             let message = format!("entry {index} is not after entry {}", self.index);
-            return Applied { reply: Err(Refused::Invalid(message)), events: Vec::new() };
+            return Applied { index, reply: Err(Refused::Invalid(message)), events: Vec::new() };
         }
         self.index = index;
-        let mut step = Step::new(self, index, request.at);
-        let reply = step.run(&request.command);
-        step.settle();
-        let applied = Applied { reply, events: step.events };
+        let applied = self.repeated(request).unwrap_or_else(|| self.perform(request));
         self.hash = hash::roll(self, request.at, &applied);
         applied
+    }
+
+    /// What a request that came before was answered then.
+    fn repeated(&self, request: &Request) -> Option<Applied> {
+        let events = Vec::new();
+        match self.proposers.look(request.origin.as_ref()?) {
+            Known::New => None,
+            Known::Answered(answer) => {
+                Some(Applied { index: answer.index, reply: answer.reply.clone(), events })
+            }
+            Known::Settled => {
+                let message = "a copy of a request whose proposer has gone on".to_owned();
+                Some(Applied { index: self.index, reply: Err(Refused::Invalid(message)), events })
+            }
+        }
+    }
+
+    fn perform(&mut self, request: &Request) -> Applied {
+        let mut step = Step::new(self, self.index, request.at);
+        let reply = step.run(&request.command);
+        step.settle();
+        let events = step.events;
+        let index = self.index;
+        if let Some(origin) = &request.origin {
+            self.proposers.note(origin, Answer { index, reply: reply.clone() });
+        }
+        Applied { index, reply, events }
     }
 }
 
@@ -122,6 +157,8 @@ impl<'a> Step<'a> {
             Command::Catalog { changes } => Ok(self.change_catalog(changes)),
             Command::Kv { ops } => Ok(self.change_kv(ops)),
             Command::SetSchedulerConfig(config) => Ok(self.set_scheduler_config(config)),
+            Command::SetAutopilotConfig(config) => Ok(self.set_autopilot_config(config)),
+            Command::Restore(part) => self.restore(part),
         }
     }
 

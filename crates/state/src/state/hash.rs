@@ -51,6 +51,11 @@ fn fold_reply(digest: &mut Digest, reply: &Reply) {
             digest.word(4);
             digest.word(u64::from(*done));
         }
+        Reply::Restored { index, hash } => {
+            digest.word(6);
+            digest.word(*index);
+            digest.word(*hash);
+        }
         Reply::Catalog(refused) => {
             digest.word(5);
             for (position, reason) in refused {
@@ -95,6 +100,8 @@ fn fold_event(digest: &mut Digest, state: &State, event: &Event) {
             }
         }
         Event::SchedulerConfigChanged => digest.word(state.scheduler_config.modify_index),
+        Event::AutopilotConfigChanged => digest.word(state.autopilot_config.modify_index),
+        Event::Restored => digest.word(state.floor),
     }
 }
 

@@ -11,6 +11,7 @@ use cos_model::{
 };
 
 use super::State;
+use crate::autopilot::AutopilotConfig;
 use crate::command::SchedulerConfig;
 use crate::control_plane::Topic;
 
@@ -46,7 +47,7 @@ impl State {
 
     /// The index at which a topic last changed; zero if it never did.
     pub fn topic_index(&self, topic: &Topic) -> u64 {
-        match topic {
+        let changed = match topic {
             Topic::Nodes => self.tables.nodes,
             Topic::Jobs => self.tables.jobs,
             Topic::Evals => self.tables.evals,
@@ -56,7 +57,19 @@ impl State {
             Topic::Service(name) => self.catalog.service_index(name),
             Topic::Kv(prefix) => self.kv_index(prefix),
             Topic::SchedulerConfig => self.tables.scheduler_config,
-        }
+            Topic::AutopilotConfig => self.tables.autopilot_config,
+        };
+        changed.max(self.floor)
+    }
+
+    /// The index of the last restore, at which everything changed; zero if there was none.
+    pub fn floor(&self) -> u64 {
+        self.floor
+    }
+
+    /// How the consensus group is looked after.
+    pub fn autopilot_config(&self) -> &AutopilotConfig {
+        &self.autopilot_config
     }
 
     /// One node.

@@ -19,10 +19,14 @@ use cos_model::catalog::Catalog;
 use cos_model::{Allocation, Deployment, Evaluation, Job, JobKey, Node, stored};
 use serde::{Deserialize, Serialize};
 
+use super::apply::Restoring;
 use super::kv_table::{KvTable, StoredKv};
+use super::proposers::{Proposers, StoredProposer};
 use super::{State, TableIndexes};
+use crate::autopilot::AutopilotConfig;
 use crate::codec::{self, DecodeError};
 use crate::command::SchedulerConfig;
+use crate::digest::Digest;
 
 /// The tables as they are written.
 #[derive(Serialize, Deserialize)]
@@ -39,13 +43,57 @@ struct Image {
     catalog: Catalog,
     kv: StoredKv,
     scheduler_config: SchedulerConfig,
+    // Below: absent in what the first versions wrote.
+    #[serde(default)]
+    base: u64,
+    #[serde(default)]
+    floor: u64,
+    #[serde(default)]
+    autopilot_config: AutopilotConfig,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    restoring: Option<Restoring>,
+    #[serde(default)]
+    proposers: Vec<StoredProposer>,
     tables: TableIndexes,
 }
 
 impl State {
     /// Writes the whole state. Takes long; call it on a clone, away from the applying of commands.
     pub fn encode_snapshot(&self) -> Vec<u8> {
-        codec::seal(&Image {
+        codec::seal(&self.image())
+    }
+
+    /// A digest of what is in the tables, however it came there: equal for a state and what was
+    /// restored from a snapshot of it. Takes as long as writing a snapshot.
+    pub fn content_hash(&self) -> u64 {
+        let image = Image {
+            index: 0,
+            base: 0,
+            floor: 0,
+            hash: 0,
+            restoring: None,
+            proposers: Vec::new(),
+            tables: TableIndexes::default(),
+            catalog: Catalog::default(),
+            ..self.image()
+        };
+        let mut digest = Digest::new(0);
+        digest.bytes(&codec::seal(&image));
+        // Its indexes are raised by a restore; what is in it stays.
+        for node in self.catalog.nodes() {
+            digest.bytes(&codec::seal(node));
+        }
+        for service in self.catalog.services() {
+            digest.bytes(&codec::seal(service));
+        }
+        for check in self.catalog.checks() {
+            digest.bytes(&codec::seal(check));
+        }
+        digest.finish()
+    }
+
+    fn image(&self) -> Image {
+        Image {
             index: self.index,
             hash: self.hash,
             nodes: self.nodes.values().cloned().collect(),
@@ -57,8 +105,13 @@ impl State {
             catalog: self.catalog.clone(),
             kv: self.kv.to_stored(),
             scheduler_config: self.scheduler_config.clone(),
+            base: self.base,
+            floor: self.floor,
+            autopilot_config: self.autopilot_config.clone(),
+            restoring: self.restoring.clone(),
+            proposers: self.proposers.to_stored(),
             tables: self.tables,
-        })
+        }
     }
 
     /// Reads a state that [`State::encode_snapshot`] wrote.
@@ -76,6 +129,11 @@ impl From<Image> for State {
             catalog: image.catalog,
             kv: KvTable::from_stored(image.kv),
             scheduler_config: image.scheduler_config,
+            base: image.base,
+            floor: image.floor,
+            autopilot_config: image.autopilot_config,
+            restoring: image.restoring,
+            proposers: Proposers::from_stored(image.proposers),
             tables: image.tables,
             ..Self::default()
         };

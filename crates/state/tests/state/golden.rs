@@ -20,7 +20,7 @@ fn every_command_ever_stored_can_be_read() {
     while let Some(sample) = command {
         let debug = format!("{sample:?}");
         let name = debug.split(|c: char| !c.is_alphanumeric()).next().unwrap();
-        let request = Request { at: Timestamp(1_700_000_000_000_000_000), command: sample };
+        let request = Request::new(Timestamp(1_700_000_000_000_000_000), sample);
         let stored = golden(name, &encode_request(&request));
         assert_eq!(decode_request(&stored).unwrap(), request, "{name}");
         command = rich::after(&request.command);
@@ -35,7 +35,7 @@ fn every_snapshot_ever_stored_can_be_read() {
     while let Some(sample) = command {
         command = rich::after(&sample);
         index += 1;
-        state.apply(index, &Request { at: Timestamp(1), command: sample });
+        state.apply(index, &Request::new(Timestamp(1), sample));
     }
     let stored = golden("snapshot", &state.encode_snapshot());
     let read = State::decode_snapshot(&stored).unwrap();

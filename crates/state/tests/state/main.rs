@@ -26,6 +26,8 @@ mod nodes;
 #[cfg(test)]
 mod plans;
 #[cfg(test)]
+mod repeats;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod script;

@@ -48,7 +48,7 @@ impl World {
     pub(crate) fn apply(&mut self, command: Command) -> Applied {
         self.index += 1;
         let at = seconds(self.index);
-        self.state.apply(self.index, &Request { at, command })
+        self.state.apply(self.index, &Request::new(at, command))
     }
 
     fn run(&mut self, words: &[&str]) -> String {
@@ -65,6 +65,7 @@ impl World {
             Ok(Reply::Kv(true)) => "written".to_owned(),
             Ok(Reply::Kv(false)) => "condition failed".to_owned(),
             Ok(Reply::Catalog(refused)) => format!("{refused:?}"),
+            Ok(Reply::Restored { index, .. }) => format!("restored at {index}"),
             Err(refused) => refused.to_string(),
         }
     }

@@ -35,7 +35,7 @@ fn world_with_many() -> World {
     world.apply(Command::RegisterJob { job, expected_index: None, eval: None });
     let job = Arc::clone(world.state.job(&samples::job_key("web")).unwrap());
     let plan = Command::ApplyPlan { plan: Box::new(large_plan(&job)) };
-    let stored = encode_request(&Request { at: cos_model::Timestamp(1), command: plan });
+    let stored = encode_request(&Request::new(cos_model::Timestamp(1), plan));
     let read = decode_request(&stored).unwrap();
     world.apply(read.command);
     world
@@ -45,7 +45,7 @@ fn world_with_many() -> World {
 fn a_plan_stores_its_job_once() {
     let job = Arc::new(large_job());
     let plan = Box::new(large_plan(&job));
-    let request = Request { at: cos_model::Timestamp(1), command: Command::ApplyPlan { plan } };
+    let request = Request::new(cos_model::Timestamp(1), Command::ApplyPlan { plan });
     let stored = encode_request(&request);
     let limit = 10_000 + 2_000 + usize::try_from(MANY).unwrap() * 500;
     assert!(stored.len() < limit, "{} bytes", stored.len());
@@ -113,6 +113,6 @@ fn deep_nesting_is_an_error_and_what_a_job_file_can_hold_is_not() {
     let mut job = Box::new(samples::job("web"));
     job.extras.insert("deep".to_owned(), deep);
     let command = Command::RegisterJob { job, expected_index: None, eval: None };
-    let request = Request { at: cos_model::Timestamp(1), command };
+    let request = Request::new(cos_model::Timestamp(1), command);
     assert_eq!(decode_request(&encode_request(&request)).unwrap(), request);
 }

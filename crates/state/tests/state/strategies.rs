@@ -28,14 +28,14 @@ pub(crate) fn log() -> impl Strategy<Value = Vec<Request>> {
             let mut node = samples::node(number);
             node.capacity.cpu_mhz = 300;
             let command = Command::RegisterNode { node: Box::new(node), evals: Vec::new() };
-            Request { at: Timestamp(1), command }
+            Request::new(Timestamp(1), command)
         });
         nodes.chain(requests).collect()
     })
 }
 
 pub(crate) fn request() -> impl Strategy<Value = Request> {
-    (1_i64..1_000_000, command()).prop_map(|(at, command)| Request { at: Timestamp(at), command })
+    (1_i64..1_000_000, command()).prop_map(|(at, command)| Request::new(Timestamp(at), command))
 }
 
 fn command() -> impl Strategy<Value = Command> {

@@ -42,7 +42,7 @@ impl FakeControl {
         let mut current = self.state.lock().unwrap();
         let mut state = State::clone(&current);
         let index = state.index() + 1;
-        let request = cos_state::Request { at: self.now(), command: command.clone() };
+        let request = cos_state::Request::new(self.now(), command.clone());
         let applied = state.apply(index, &request);
         *current = Arc::new(state);
         drop(current);

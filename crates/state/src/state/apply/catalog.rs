@@ -19,6 +19,7 @@ use cos_model::catalog::{
 use cos_model::node::NodeStatus;
 
 use super::Step;
+use crate::autopilot::AutopilotConfig;
 use crate::command::{Reply, SchedulerConfig};
 use crate::event::Event;
 
@@ -49,6 +50,21 @@ impl Step<'_> {
                 SchedulerConfig { create_index, modify_index: self.index, ..new };
             self.state.tables.scheduler_config = self.index;
             self.events.push(Event::SchedulerConfigChanged);
+        }
+        Reply::Done
+    }
+
+    pub(super) fn set_autopilot_config(&mut self, config: &AutopilotConfig) -> Reply {
+        let old = &self.state.autopilot_config;
+        let (create_index, modify_index) = (old.create_index, old.modify_index);
+        let new = AutopilotConfig { create_index, modify_index, ..config.clone() };
+        // The first time counts, also if it sets nothing but defaults.
+        if new != *old || create_index == 0 {
+            let create_index = if create_index == 0 { self.index } else { create_index };
+            self.state.autopilot_config =
+                AutopilotConfig { create_index, modify_index: self.index, ..new };
+            self.state.tables.autopilot_config = self.index;
+            self.events.push(Event::AutopilotConfigChanged);
         }
         Reply::Done
     }

@@ -18,10 +18,10 @@ use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DeploymentId,
     DeploymentStatus, DesiredStatus, DesiredTransition, DriverState, EvalId, EvalStatus,
-    Evaluation, Job, Node, NodeId, NodeStatus, RescheduleEvent, TaskEvent, TaskPhase, TaskState,
-    Timestamp,
+    Evaluation, Job, Node, NodeId, NodeStatus, RescheduleEvent, RestoreId, TaskEvent, TaskPhase,
+    TaskState, Timestamp,
 };
-use cos_state::{Command, SchedulerConfig};
+use cos_state::{AutopilotConfig, Command, RestorePart, SchedulerConfig};
 
 use self::job::job;
 use crate::samples;
@@ -94,9 +94,29 @@ pub(super) fn after(command: &Command) -> Option<Command> {
             create_index: 0,
             modify_index: 0,
         }),
-        Command::SetSchedulerConfig(_) => collect(),
+        Command::SetSchedulerConfig(_) => Command::SetAutopilotConfig(autopilot_config()),
+        Command::SetAutopilotConfig(_) => Command::Restore(restore_part()),
+        Command::Restore(_) => collect(),
         Command::Collect { .. } => return None,
     })
+}
+
+fn autopilot_config() -> AutopilotConfig {
+    AutopilotConfig {
+        cleanup_dead_servers: false,
+        last_contact_threshold: Duration::from_millis(300),
+        max_trailing_logs: 99,
+        min_quorum: 3,
+        server_stabilization_time: Duration::from_secs(7),
+        enable_redundancy_zones: true,
+        create_index: 0,
+        modify_index: 0,
+    }
+}
+
+/// Not the last one, so that the state stays what the other commands made it.
+fn restore_part() -> RestorePart {
+    RestorePart { id: RestoreId::from_bits(5), number: 0, is_last: false, bytes: vec![1, 2, 3] }
 }
 
 fn register_job() -> Command {

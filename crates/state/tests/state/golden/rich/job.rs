@@ -227,7 +227,7 @@ fn a_periodic_job_survives_storage() {
     };
     let job = Box::new(Job { periodic: Some(periodic), ..job() });
     let command = Command::RegisterJob { job, expected_index: None, eval: None };
-    let request = cos_state::Request { at: Timestamp(1), command };
+    let request = cos_state::Request::new(Timestamp(1), command);
     let stored = cos_state::encode_request(&request);
     assert_eq!(cos_state::decode_request(&stored).unwrap(), request);
 }
