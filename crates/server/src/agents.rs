@@ -15,14 +15,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cos_model::link::{ToAgent, ToServer};
-use cos_model::node::{Node, NodeStatus};
-use cos_model::{AllocId, Allocation, NodeId, Trigger};
+use cos_model::{Node, NodeId};
 use cos_platform::rpc::RpcError;
-use cos_state::evaluations::evals_for_node;
-use cos_state::{Command, Event, ProposeError, State};
+use cos_state::{ProposeError, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::dialogue;
 use crate::liveness::Sign;
 use crate::publish::{Batch, Events};
 use crate::reports::Report;
@@ -117,22 +116,9 @@ async fn register(shared: &Shared, node: Box<Node>) -> Result<(), Refusal> {
     let (id, secret) = (node.id, node.secret);
     let state = shared.published.state();
     check_secret(&state, id, secret)?;
-    let node = Box::new(Node { status: NodeStatus::Ready, ..*node });
-    let evals = if is_news(state.node(id).map(|known| &**known), &node) {
-        let mut evals = evals_for_node(&state, id, Trigger::NodeUpdate, &mut new_id, shared.now());
-        // A node that is new to this server is not in its state yet.
-        evals.retain(|eval| {
-            state.job(&eval.job).is_none_or(|job| {
-                crate::evals::may_use(job, &node)
-                    || state.allocs_on_node(id).any(|alloc| *alloc.job_key() == eval.job)
-            })
-        });
-        evals
-    } else {
-        Vec::new()
-    };
+    let command = dialogue::registration(&state, *node, &mut new_id, shared.now());
     drop(state);
-    match shared.propose(Command::RegisterNode { node, evals }).await {
+    match shared.propose(command).await {
         // A server that lagged behind learns only now who has the id.
         Ok(_) => check_secret(&shared.published.state(), id, secret),
         Err(ProposeError::Refused(refused)) => Err(Refusal::Final(refused.to_string())),
@@ -147,23 +133,6 @@ fn check_secret(state: &State, id: NodeId, secret: NodeId) -> Result<(), Refusal
         }
         _ => Ok(()),
     }
-}
-
-/// Whether a registration changes what may run where.
-fn is_news(known: Option<&Node>, node: &Node) -> bool {
-    known.is_none_or(|known| {
-        let facts = |node: &Node| Node {
-            status: NodeStatus::Ready,
-            eligible: true,
-            drain: None,
-            status_updated_at: cos_model::Timestamp::NEVER,
-            events: Vec::new(),
-            create_index: 0,
-            modify_index: 0,
-            ..node.clone()
-        };
-        known.status != NodeStatus::Ready || facts(known) != facts(node)
-    })
 }
 
 /// How an agent ended its stream.
@@ -295,12 +264,9 @@ async fn tell_all(
     outbound: &mpsc::Sender<Bytes>,
 ) -> Result<u64, RpcError> {
     let state = shared.published.state();
-    let allocs = state.allocs_on_node(id).cloned().collect();
-    let generation = state.index();
-    let desired = ToAgent::Desired { generation, complete: true, allocs, removed: Vec::new() };
-    send(outbound, &desired).await?;
+    send(outbound, &dialogue::everything(&state, id)).await?;
     send(outbound, &ToAgent::CatalogAll(Box::new(state.catalog().clone()))).await?;
-    Ok(generation)
+    Ok(state.index())
 }
 
 async fn tell_batch(
@@ -312,24 +278,7 @@ async fn tell_batch(
     if batch.index <= told {
         return Ok(());
     }
-    let mut allocs: BTreeMap<AllocId, Arc<Allocation>> = BTreeMap::new();
-    let mut removed = Vec::new();
-    for (_, event) in batch.events.iter().filter(|(index, _)| *index > told) {
-        match event {
-            Event::AllocPlanned(alloc) if alloc.node_id == id => {
-                allocs.insert(alloc.id, Arc::clone(alloc));
-            }
-            Event::AllocRemoved { id: alloc, node } if *node == id => {
-                allocs.remove(alloc);
-                removed.push(*alloc);
-            }
-            _ => {}
-        }
-    }
-    if !allocs.is_empty() || !removed.is_empty() {
-        let allocs = allocs.into_values().collect();
-        let generation = batch.index;
-        let desired = ToAgent::Desired { generation, complete: false, allocs, removed };
+    if let Some(desired) = dialogue::news(batch.index, &batch.events, told, id) {
         send(outbound, &desired).await?;
     }
     // Agents ignore changes that their copy contains, so one encoding serves all of them.

@@ -11,11 +11,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use bytes::Bytes;
 use cos_model::catalog::Catalog;
-use cos_model::link::ToAgent;
 use cos_state::{Event, State, Topic};
 use tokio::sync::{broadcast, watch};
 
-use crate::wire;
+use crate::{dialogue, wire};
 
 /// How many batches a slow follower may lag behind before it starts over.
 const BATCHES_MAX: usize = 1024;
@@ -50,15 +49,7 @@ impl Batch {
     }
 
     fn encode_catalog(&self) -> Option<Bytes> {
-        let changes: Vec<_> = self
-            .events
-            .iter()
-            .filter_map(|(index, event)| match event {
-                Event::CatalogChanged(change) => Some((*index, (**change).clone())),
-                _ => None,
-            })
-            .collect();
-        (!changes.is_empty()).then(|| wire::encode(&ToAgent::CatalogChanged(changes)))
+        dialogue::catalog_news(&self.events).map(|message| wire::encode(&message))
     }
 }
 

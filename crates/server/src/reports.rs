@@ -12,13 +12,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use cos_model::AllocId;
 use cos_model::link::AllocUpdate;
-use cos_model::{AllocId, EvalStatus, Evaluation, JobKey};
-use cos_state::{Command, ProposeError};
+use cos_state::ProposeError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::dialogue;
 use crate::shared::{Shared, new_id};
-use crate::{deployments, evals};
 
 /// How many reports may wait for the proposer.
 pub(crate) const REPORTS_MAX: usize = 4096;
@@ -54,7 +54,11 @@ pub(crate) async fn run(shared: Arc<Shared>, mut reports: mpsc::Receiver<Report>
         while let Ok(report) = reports.try_recv() {
             take(report, &mut merged, &mut waiting);
         }
-        match shared.propose(command(&shared, merged.values().cloned().collect())).await {
+        let updates = merged.values().cloned().collect();
+        let state = shared.published.state();
+        let command = dialogue::reports(&state, updates, &mut new_id, shared.now());
+        drop(state);
+        match shared.propose(command).await {
             Ok(_) | Err(ProposeError::Refused(_)) => {
                 merged.clear();
                 for done in waiting.drain(..) {
@@ -81,19 +85,4 @@ fn take(
 ) {
     merged.extend(report.updates.into_iter().map(|update| (update.id, update)));
     waiting.push(report.done);
-}
-
-/// One evaluation per job is enough, whether something failed in it or got healthy.
-fn command(shared: &Shared, updates: Vec<AllocUpdate>) -> Command {
-    let state = shared.published.state();
-    let now = shared.now();
-    let failed = evals::for_failures(&state, &updates, &mut new_id, now);
-    let healthy = deployments::for_health(&state, &updates, &mut new_id, now);
-    let mut by_job: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
-    for eval in failed.into_iter().chain(healthy) {
-        by_job.entry(eval.job.clone()).or_insert(eval);
-    }
-    let evals: Vec<Evaluation> = by_job.into_values().collect();
-    debug_assert!(evals.iter().all(|eval| eval.status == EvalStatus::Pending));
-    Command::UpdateAllocs { updates, evals }
 }
