@@ -33,7 +33,7 @@ use crate::link::Link;
 use crate::metrics;
 use crate::registry::Registry;
 use crate::services::Registration;
-use crate::store::{Kept, KeptHandle, Store, Write};
+use crate::store::{Kept, Store, Write};
 use crate::table::{AllocView, Table};
 use crate::task_machine::{Input, Moment, Record, Stage, TaskMachine};
 use crate::words;
@@ -130,18 +130,13 @@ pub(crate) fn restore(host: &Arc<Host>, kept: Kept) -> mpsc::Sender<Message> {
     let now = Timestamp(host.clock.unix_nanos());
     let (live, stale): (BTreeMap<_, _>, BTreeMap<_, _>) =
         kept.handles.into_iter().partition(|(task, handle)| {
-            kept.records.get(task).is_none_or(|record| is_live(record, handle))
+            kept.records.get(task).is_none_or(|record| handle.is_live(record))
         });
     let names: BTreeSet<String> = live.keys().cloned().collect();
     let machine = AllocMachine::restore(kept.alloc, &kept.records, &names, now);
     let handles = live.into_iter().map(|(task, kept)| (task, kept.handle)).collect();
     let stale = stale.into_iter().map(|(task, kept)| (task, kept.handle)).collect();
     spawn(host, machine, handles, stale)
-}
-
-/// Whether a handle belongs to the run that the record speaks of.
-fn is_live(record: &Record, kept: &KeptHandle) -> bool {
-    record.state.phase != cos_model::TaskPhase::Dead && kept.restarts == record.state.restarts
 }
 
 fn spawn(

@@ -24,8 +24,11 @@ use cos_model::{AllocId, Allocation, Check, CheckKind, CheckRestart, Service, Ta
 use crate::alloc_machine::Advertised;
 use crate::environment::{self, Environment};
 
+mod repairs;
 #[cfg(test)]
 mod tests;
+
+pub use repairs::repairs;
 
 /// How the ids of services begin that agents register for tasks.
 pub const ID_PREFIX: &str = "_nomad-task-";

@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cos_drivers::TaskHandle;
-use cos_model::{AllocId, Allocation, NodeId};
+use cos_model::{AllocId, Allocation, NodeId, TaskPhase};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -107,6 +107,13 @@ pub struct KeptHandle {
     pub restarts: u64,
     /// The handle.
     pub handle: TaskHandle,
+}
+
+impl KeptHandle {
+    /// Whether it belongs to the run that the record speaks of.
+    pub fn is_live(&self, record: &Record) -> bool {
+        record.state.phase != TaskPhase::Dead && self.restarts == record.state.restarts
+    }
 }
 
 /// Who this node is.
