@@ -93,7 +93,7 @@ pub enum Effect {
     /// Propose commands in order and report by [`Duties::ran`], whatever came of them.
     Errand(Subject, Vec<Command>),
     /// Propose a command of which nothing is reported.
-    Propose(Command),
+    Propose(Box<Command>),
     /// Look at the servers and report by [`Duties::ran`] with [`Subject::Members`].
     Members,
 }

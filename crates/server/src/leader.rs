@@ -149,7 +149,7 @@ impl Office {
             workers: if shared.config.workers == 0 { processors } else { shared.config.workers },
             heartbeats: shared.config.timing.heartbeats,
             gc_interval: shared.config.timing.gc_interval,
-            gc: shared.config.gc.clone(),
+            gc: shared.config.gc,
         };
         Self {
             duties: see(shared, |sight| Duties::begin(settings, sight)),
@@ -174,7 +174,7 @@ impl Office {
             match effect {
                 Effect::Work(eval) => self.start_worker(eval),
                 Effect::Errand(subject, commands) => self.run_errand(subject, commands),
-                Effect::Propose(command) => self.spawn_proposal(command),
+                Effect::Propose(command) => self.spawn_proposal(*command),
                 Effect::Members => self.look_at_members(),
             }
         }

@@ -45,7 +45,7 @@ pub enum Step {
     /// Call [`make_plan`] on the newest state and tell by [`Work::planned`].
     Plan,
     /// Propose this and tell by [`Work::proposed`].
-    Propose(Command),
+    Propose(Box<Command>),
     /// There is nothing more to do.
     Over(Verdict),
 }
@@ -78,7 +78,7 @@ impl Work {
     pub fn planned(&mut self, planned: Result<Plan, String>) -> Step {
         match planned {
             Ok(plan) if plan.is_no_op() => self.record(vec![plan.eval]),
-            Ok(plan) => Step::Propose(Command::ApplyPlan { plan: Box::new(plan) }),
+            Ok(plan) => Step::Propose(Box::new(Command::ApplyPlan { plan: Box::new(plan) })),
             Err(why) => {
                 tracing::error!(eval = %self.eval.id, job = %self.eval.job, why, "scheduler failed");
                 self.record(vec![finished(&self.eval, EvalStatus::Failed, &why)])
@@ -123,7 +123,7 @@ impl Work {
 
     fn record(&mut self, evals: Vec<Evaluation>) -> Step {
         self.is_planning = false;
-        Step::Propose(Command::PutEvals { evals })
+        Step::Propose(Box::new(Command::PutEvals { evals }))
     }
 }
 

@@ -133,7 +133,7 @@ impl Duties {
                 ..Evaluation::clone(eval)
             })
             .collect();
-        self.effects.push(Effect::Propose(Command::PutEvals { evals }));
+        self.effects.push(Effect::Propose(Box::new(Command::PutEvals { evals })));
     }
 
     /// Records that an evaluation failed, and the one that follows later.
@@ -165,7 +165,8 @@ impl Duties {
             next: Some(next),
             ..eval.clone()
         };
-        self.effects.push(Effect::Propose(Command::PutEvals { evals: vec![failed, follow_up] }));
+        let command = Command::PutEvals { evals: vec![failed, follow_up] };
+        self.effects.push(Effect::Propose(Box::new(command)));
     }
 
     fn run_errand(&mut self, subject: Subject, commands: Vec<Command>) {

@@ -19,7 +19,7 @@ pub(super) async fn work(shared: &Arc<Shared>, eval: Arc<Evaluation>) -> Verdict
         step = match step {
             Step::Plan => work.planned(make_plan(shared, work.eval()).await),
             Step::Propose(command) => {
-                let answer = propose(shared, command).await;
+                let answer = propose(shared, *command).await;
                 work.proposed(answer, shared.now(), &mut new_id)
             }
             Step::Over(verdict) => return verdict,
