@@ -384,9 +384,24 @@ impl Runner {
         if self.reported.as_ref() != Some(&update) {
             self.reported = Some(update.clone());
             if self.destroying.is_empty() {
-                self.host.link.report(update);
+                self.report(update);
             }
         }
+    }
+
+    /// Reports what changed. That all is over is reported once the disk knows it: an agent that dies
+    /// in between would else start again what the cluster counts as ended.
+    fn report(&self, update: AllocUpdate) {
+        if !update.client_status.is_terminal() {
+            return self.host.link.report(update);
+        }
+        let (store, link) = (self.host.store.clone(), self.host.link.clone());
+        self.spawn("final report", async move {
+            if let Err(error) = store.write_durably(Vec::new()).await {
+                tracing::error!(alloc = %update.id, %error, "the end is reported, but not kept");
+            }
+            link.report(update);
+        });
     }
 
     fn view(&self, update: &AllocUpdate) -> AllocView {
