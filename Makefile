@@ -43,6 +43,8 @@ tools-test:
 test: tools-test
 	$(static)
 	COS_SAMPLES=$(abspath $(samples)) cargo test --locked --workspace
+	cargo xtask sim --seeds 50
+	cargo xtask sim --mutations commit-without-quorum double-vote torn-tail-accepted
 	COS_SAMPLES=$(abspath $(samples)) conformance/run
 
 verify:

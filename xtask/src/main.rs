@@ -1,4 +1,5 @@
-//! The project's own tools: `cargo xtask tidy` checks the rules that no other tool knows.
+//! The project's own tools: `cargo xtask tidy` checks the rules that no other tool knows, and
+//! `cargo xtask sim` runs the simulator.
 //!
 //! Deliberately absent: anything that writes to the tree. `make fix` does that.
 
@@ -6,14 +7,26 @@
 
 use std::process::ExitCode;
 
+mod sim;
 mod tidy;
+
+const USAGE: &str = "\
+Usage: cargo xtask tidy
+       cargo xtask sim --seeds N [--from S] [--jobs J] | --seed S [--trace] | --mutations [NAME...]";
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if arguments.first().map(String::as_str) != Some("tidy") {
-        println!("Usage: cargo xtask tidy");
-        return Ok(ExitCode::from(2));
+    match arguments.first().map(String::as_str) {
+        Some("tidy") => tidy(),
+        Some("sim") => sim::run(&root()?, &arguments[1..]),
+        _ => {
+            println!("{USAGE}");
+            Ok(ExitCode::from(2))
+        }
     }
+}
+
+fn tidy() -> anyhow::Result<ExitCode> {
     let problems = tidy::check(&root()?)?;
     for problem in &problems {
         println!("{problem}");
