@@ -14,7 +14,7 @@ use async_trait::async_trait;
 use cos_drivers::Driver;
 use cos_model::id::ParseIdError;
 use cos_model::{AllocId, Node};
-use cos_platform::rpc::Client;
+use cos_platform::rpc::{Client, Security};
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -68,11 +68,13 @@ pub struct AgentHandle {
     identity: Identity,
 }
 
-/// Starts the agent's client part. `drivers` are those of this machine, by name.
+/// Starts the agent's client part. `drivers` are those of this machine, by name; `security` is how
+/// servers are called.
 pub async fn start(
     config: Config,
     drivers: BTreeMap<String, Arc<dyn Driver>>,
     clock: Arc<dyn Clock>,
+    security: Security,
     tasks: &Tasks,
 ) -> Result<AgentHandle, StartError> {
     let config = Arc::new(config);
@@ -88,7 +90,7 @@ pub async fn start(
         servers: config.servers.clone(),
         identity,
         node: node.clone(),
-        client: Client::new(),
+        client: Client::secured(security),
     };
     let (link, desired) = Link::start(options, tasks);
     let name: Arc<str> = Arc::from(config.node_name.as_str());

@@ -145,13 +145,7 @@ impl Store {
         draw: impl Fn() -> u128,
     ) -> Result<(Self, Identity, Vec<Kept>), StoreError> {
         let failed = |why: String| StoreError::Open { path: path.to_owned(), why };
-        if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
-        }
-        let database = redb::Builder::new()
-            .set_cache_size(CACHE_BYTES)
-            .create(path)
-            .map_err(|error| failed(error.to_string()))?;
+        let database = open(path)?;
         let identity = identify(&database, draw).map_err(read_error)?;
         let kept = read_all(&database)?;
         let (orders, inbox) = mpsc::channel();
@@ -178,6 +172,24 @@ impl Store {
         }
         answer.await.unwrap_or_else(|_| Err(gone()))
     }
+}
+
+fn open(path: &Path) -> Result<Database, StoreError> {
+    let failed = |why: String| StoreError::Open { path: path.to_owned(), why };
+    if let Some(folder) = path.parent() {
+        std::fs::create_dir_all(folder).map_err(|error| failed(error.to_string()))?;
+    }
+    redb::Builder::new()
+        .set_cache_size(CACHE_BYTES)
+        .create(path)
+        .map_err(|error| failed(error.to_string()))
+}
+
+/// The identity of the node whose state is in this file, drawn now if it has none yet. Blocks; the
+/// file is closed again when this returns.
+pub fn identity(path: &Path, draw: impl Fn() -> u128) -> Result<Identity, StoreError> {
+    let database = open(path)?;
+    identify(&database, draw).map_err(read_error)
 }
 
 /// Writes until the last handle is gone.

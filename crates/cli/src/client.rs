@@ -1,7 +1,5 @@
 //! Requests to an agent's HTTP API.
 
-use std::time::Duration;
-
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
@@ -9,12 +7,11 @@ use serde_json::Value;
 use crate::command::{Failure, Program};
 use crate::flags::Parsed;
 
+mod tls;
+
 /// What is escaped in one segment of a path or one value of a query.
 const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
-
-/// How long connecting may take.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A handle to one agent.
 #[derive(Clone, Debug)]
@@ -48,7 +45,13 @@ impl Client {
         } else {
             setting("address", "NOMAD_ADDR").unwrap_or_else(|| "http://127.0.0.1:4646".to_owned())
         };
-        let address = if address.contains("://") { address } else { format!("http://{address}") };
+        let is_ssl = consul && is_true("CONSUL_HTTP_SSL") == Some(true);
+        let address = match address.split_once("://") {
+            Some(("http", rest)) if is_ssl => format!("https://{rest}"),
+            Some(_) => address,
+            None if is_ssl => format!("https://{address}"),
+            None => format!("http://{address}"),
+        };
         let mut common = Vec::new();
         if consul {
             common.extend(flags.value("datacenter").map(|value| ("dc", value.to_owned())));
@@ -66,11 +69,11 @@ impl Client {
         } else {
             setting("token", "NOMAD_TOKEN")
         };
-        let names = if consul { CONSUL_TLS } else { NOMAD_TLS };
-        let http = tls(flags, names, setting)?.build().map_err(|error| {
+        let http = tls::builder(program, flags, setting)?;
+        let (http, address) = tls::named(http, program, &address, setting)?;
+        let http = http.build().map_err(|error| {
             Failure::new(format!("Error initializing client: {}", causes(&error)))
         })?;
-        let address = address.trim_end_matches('/').to_owned();
         Ok(Self { http, address, token, common, program })
     }
 
@@ -110,6 +113,16 @@ impl Client {
     /// Writes bytes as they are.
     pub(crate) async fn put_bytes(&self, path: &str, body: Vec<u8>) -> Result<Answer, Failure> {
         self.request(Method::PUT, path, Some(body)).await
+    }
+
+    /// Writes something new, and reads the answer.
+    pub(crate) async fn post(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.request(Method::POST, path, Some(body.to_string().into_bytes())).await
+    }
+
+    /// Deletes what a body names.
+    pub(crate) async fn delete_with(&self, path: &str, body: &Value) -> Result<Answer, Failure> {
+        self.request(Method::DELETE, path, Some(body.to_string().into_bytes())).await
     }
 
     /// Deletes.
@@ -152,7 +165,9 @@ impl Client {
         }
         request.send().await.map_err(|error| {
             let mut message = format!("cannot reach {}: {}", self.address, causes(&error));
-            if error.is_connect() {
+            if let Some(hint) = tls::explain(&message, self.program) {
+                message = format!("{message}\n{hint}");
+            } else if error.is_connect() {
                 let variable =
                     if self.program == Program::Consul { "CONSUL_HTTP_ADDR" } else { "NOMAD_ADDR" };
                 message = format!(
@@ -182,58 +197,13 @@ pub(crate) fn escape(text: &str) -> String {
     utf8_percent_encode(text, SEGMENT).to_string()
 }
 
-/// Names of the TLS settings: flag and variable.
-type TlsNames = [(&'static str, &'static str); 4];
-const NOMAD_TLS: TlsNames = [
-    ("ca-cert", "NOMAD_CACERT"),
-    ("ca-path", "NOMAD_CAPATH"),
-    ("client-cert", "NOMAD_CLIENT_CERT"),
-    ("client-key", "NOMAD_CLIENT_KEY"),
-];
-const CONSUL_TLS: TlsNames = [
-    ("ca-file", "CONSUL_CACERT"),
-    ("ca-path", "CONSUL_CAPATH"),
-    ("client-cert", "CONSUL_CLIENT_CERT"),
-    ("client-key", "CONSUL_CLIENT_KEY"),
-];
-
-fn tls(
-    flags: &Parsed,
-    names: TlsNames,
-    setting: impl Fn(&str, &str) -> Option<String>,
-) -> Result<reqwest::ClientBuilder, Failure> {
-    let [ca_cert, ca_path, cert, key] = names.map(|(flag, variable)| setting(flag, variable));
-    let mut builder = reqwest::Client::builder().connect_timeout(CONNECT_TIMEOUT);
-    let skip =
-        std::env::var("NOMAD_SKIP_VERIFY").is_ok_and(|value| value == "1" || value == "true");
-    if flags.on("tls-skip-verify") || flags.on("insecure") || skip {
-        builder = builder.danger_accept_invalid_certs(true);
+/// A variable that is on or off; `None` if it is not set or neither.
+fn is_true(variable: &str) -> Option<bool> {
+    match std::env::var(variable).ok()?.to_lowercase().as_str() {
+        "1" | "t" | "true" => Some(true),
+        "0" | "f" | "false" => Some(false),
+        _ => None,
     }
-    let mut authorities: Vec<String> = ca_cert.into_iter().collect();
-    if let Some(dir) = ca_path {
-        let entries = std::fs::read_dir(&dir)
-            .map_err(|error| Failure::new(format!("cannot read {dir}: {error}")))?;
-        authorities
-            .extend(entries.flatten().map(|entry| entry.path().to_string_lossy().into_owned()));
-    }
-    for path in authorities {
-        let pem = read(&path)?;
-        let certificates = reqwest::Certificate::from_pem_bundle(&pem)
-            .map_err(|error| Failure::new(format!("{path}: {}", causes(&error))))?;
-        builder = builder.tls_certs_merge(certificates);
-    }
-    if let (Some(cert), Some(key)) = (cert, key) {
-        let mut pem = read(&cert)?;
-        pem.extend(read(&key)?);
-        let identity = reqwest::Identity::from_pem(&pem)
-            .map_err(|error| Failure::new(format!("{cert}, {key}: {}", causes(&error))))?;
-        builder = builder.identity(identity);
-    }
-    Ok(builder)
-}
-
-fn read(path: &str) -> Result<Vec<u8>, Failure> {
-    std::fs::read(path).map_err(|error| Failure::new(format!("cannot read {path}: {error}")))
 }
 
 async fn decode(response: reqwest::Response) -> Result<Answer, Failure> {

@@ -7,7 +7,7 @@ use cos_model::version;
 
 use crate::client::Client;
 use crate::flags::Parsed;
-use crate::{consul, nomad};
+use crate::{consul, nomad, security};
 
 /// Which program the binary was called as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -143,7 +143,7 @@ pub(crate) const NOMAD_FLAGS: [Flag; 13] = [
     Flag {
         name: "tls-server-name",
         value: "name",
-        help: "Name that the server's certificate must have.",
+        help: "Name that the server's certificate must have (NOMAD_TLS_SERVER_NAME).",
     },
     Flag {
         name: "tls-skip-verify",
@@ -154,7 +154,7 @@ pub(crate) const NOMAD_FLAGS: [Flag; 13] = [
 ];
 
 /// Flags that every command of the Consul dialect takes.
-pub(crate) const CONSUL_FLAGS: [Flag; 9] = [
+pub(crate) const CONSUL_FLAGS: [Flag; 10] = [
     Flag {
         name: "http-addr",
         value: "addr",
@@ -169,6 +169,11 @@ pub(crate) const CONSUL_FLAGS: [Flag; 9] = [
         value: "path",
         help: "Certificate authority to trust (CONSUL_CACERT).",
     },
+    Flag {
+        name: "ca-path",
+        value: "path",
+        help: "Directory of authorities to trust (CONSUL_CAPATH).",
+    },
     Flag { name: "client-cert", value: "path", help: "Own certificate (CONSUL_CLIENT_CERT)." },
     Flag {
         name: "client-key",
@@ -178,7 +183,7 @@ pub(crate) const CONSUL_FLAGS: [Flag; 9] = [
     Flag {
         name: "tls-server-name",
         value: "name",
-        help: "Name that the server's certificate must have.",
+        help: "Name that the server's certificate must have (CONSUL_TLS_SERVER_NAME).",
     },
 ];
 
@@ -207,7 +212,8 @@ impl Program {
 pub(crate) fn all(program: Program) -> impl Iterator<Item = &'static Command> {
     let nomad = (program != Program::Consul).then_some(nomad::COMMANDS);
     let consul = (program == Program::Consul).then_some(consul::COMMANDS);
-    nomad.into_iter().chain(consul).flatten()
+    let own = (program == Program::Cos).then_some(security::COMMANDS);
+    nomad.into_iter().chain(consul).chain(own).flatten()
 }
 
 /// Finds a command by any of its names. `cos consul kv get` reaches the other dialect.

@@ -6,6 +6,7 @@ mod members;
 mod watch;
 
 use crate::command::{Command, Context, Failure, Flag, Program, Running, version_line};
+use crate::security;
 
 const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag { name, value: "", help }
@@ -58,6 +59,19 @@ pub(crate) const COMMANDS: &[Command] = &[
         "Makes a server join others by their gossip addresses",
         &[switch("wan", "Accepted; there is one pool.")],
         members::join,
+    ),
+    command("keygen", "", "Makes a key for gossip", &[], security::generate),
+    command(
+        "keyring",
+        "",
+        "Lists or changes the gossip keys of the servers",
+        &[
+            switch("list", "List them."),
+            with("install", "key", "Add one."),
+            with("use", "key", "Encrypt with one that was added."),
+            with("remove", "key", "Forget one."),
+        ],
+        security::consul_keyring,
     ),
     command(
         "kv delete",

@@ -23,6 +23,7 @@ mod consul;
 mod flags;
 mod nomad;
 mod output;
+mod security;
 mod suggest;
 
 use std::process::ExitCode;
@@ -47,7 +48,7 @@ pub fn run(program: Program, arguments: &[String]) -> ExitCode {
 }
 
 /// How many words a command's name has at most.
-const NAME_WORDS_MAX: usize = 3;
+const NAME_WORDS_MAX: usize = 4;
 
 async fn dispatch(program: Program, arguments: &[String]) -> u8 {
     let first = arguments.first().map_or("", String::as_str);

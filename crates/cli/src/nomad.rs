@@ -18,6 +18,7 @@ mod status;
 mod submit;
 
 use crate::command::{Command, Context, Failure, Flag, Running, version_line};
+use crate::security;
 
 const JSON: Flag = switch("json", "Print the answer as JSON.");
 const TEMPLATE: Flag = with("t", "template", "Print the answer through a Go template.");
@@ -408,6 +409,46 @@ pub(crate) const COMMANDS: &[Command] = &[
             with("filter", "expression", "Only nodes that match."),
         ],
         node::status,
+    ),
+    command(
+        "operator gossip keyring generate",
+        &[],
+        "",
+        "Makes a key for gossip",
+        &[],
+        security::generate,
+    ),
+    command(
+        "operator gossip keyring install",
+        &[],
+        "<key>",
+        "Adds a gossip key on all servers",
+        &[],
+        security::install,
+    ),
+    command(
+        "operator gossip keyring list",
+        &[],
+        "",
+        "Lists the gossip keys of the servers",
+        &[],
+        security::keys,
+    ),
+    command(
+        "operator gossip keyring remove",
+        &[],
+        "<key>",
+        "Forgets a gossip key on all servers",
+        &[],
+        security::remove,
+    ),
+    command(
+        "operator gossip keyring use",
+        &[],
+        "<key>",
+        "Encrypts gossip with a key that was installed",
+        &[],
+        security::use_key,
     ),
     command(
         "operator raft list-peers",

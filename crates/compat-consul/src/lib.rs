@@ -21,6 +21,7 @@ mod catalog;
 mod checks;
 mod decode;
 mod health;
+mod keyring;
 mod kv;
 mod register;
 mod respond;
@@ -90,6 +91,7 @@ pub fn router(consul: Consul) -> Router {
 fn agent_routes() -> Router<Consul> {
     Router::new()
         .route("/v1/agent/self", get(agent::itself))
+        .route("/v1/operator/keyring", any(keyring::keyring))
         .route("/v1/agent/members", get(agent::members))
         .route("/v1/agent/services", get(agent::services))
         .route("/v1/agent/service/{id}", get(agent::service))

@@ -194,7 +194,8 @@ fn consul(fake: &Arc<Fake>) -> axum::Router {
         control: Some(Arc::<Fake>::clone(fake)),
         local: None,
         agent: Arc::new(Agent),
-        forwarder: Forwarder::new(tasks.clone()),
+        security: None,
+        forwarder: Forwarder::new(tasks.clone(), None),
         metrics: Metrics::detached(),
         tasks,
     };

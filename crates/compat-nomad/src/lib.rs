@@ -23,6 +23,7 @@ mod deployments;
 mod evaluations;
 mod job;
 mod jobs;
+mod keyring;
 mod monitor;
 mod namespaces;
 mod nodes;
@@ -66,6 +67,7 @@ pub fn router(api: Api, planner: Arc<dyn Planner>) -> Router {
         .merge(nodes::routes())
         .merge(client::routes(&nomad))
         .merge(agent::routes())
+        .merge(keyring::routes())
         .merge(status::routes())
         .merge(operator::routes())
         .merge(system::routes())

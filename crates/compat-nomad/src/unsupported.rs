@@ -58,7 +58,6 @@ const MISSING: [(&str, &[&str]); 13] = [
             "/v1/agent/reload",
             "/v1/agent/schedulers",
             "/v1/agent/schedulers/config",
-            "/v1/agent/keyring/{*rest}",
             "/v1/agent/pprof/{*rest}",
         ],
     ),

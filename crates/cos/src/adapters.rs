@@ -5,10 +5,12 @@
 mod discovery;
 mod info;
 mod local;
+mod membership;
 mod planning;
 mod streams;
 
 pub(crate) use discovery::{Naming, NamingParts, ServerSink};
 pub(crate) use info::Info;
 pub(crate) use local::LocalAgent;
+pub(crate) use membership::Membership;
 pub(crate) use planning::Planning;

@@ -12,20 +12,22 @@ use std::time::Duration;
 use cos_agent::AgentHandle;
 use cos_http::{Api, Forwarder, Metrics};
 use cos_model::catalog::Catalog;
-use cos_platform::{Clock, SystemClock, Tasks};
+use cos_platform::tls::Web;
+use cos_platform::{Clock, Fate, SystemClock, Tasks};
 use cos_server::Server;
 use cos_state::ControlPlane;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
-use crate::adapters::{Info, LocalAgent, Naming, Planning, ServerSink};
+use crate::adapters::{Info, LocalAgent, Membership, Naming, Planning, ServerSink};
 use crate::bridge::{self, Bridge};
 use crate::config::{Endpoint, Endpoints, Flags, Settings};
 use crate::error::{chain, fail};
 use crate::runtime;
 
 mod client;
+mod security;
 mod server;
 
 /// How long the end may take before it is cut short.
@@ -69,13 +71,15 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         tracing::warn!("configuration: {warning}");
     }
     let tasks = Tasks::new();
-    let app = match App::start(&settings, hub, &tasks).await {
-        Ok(app) => app,
-        Err(error) => {
-            tasks.stop();
-            scratch.remove();
-            return Err(error);
-        }
+    // Joining a cluster may wait for long; who asks the agent to end meanwhile is heard.
+    let started = tokio::select! {
+        started = Box::pin(App::start(&settings, hub, &tasks)) => started.map(Some),
+        name = signals.next() => { tracing::info!(signal = name, "stopping"); Ok(None) }
+    };
+    let Ok(Some(app)) = started else {
+        tasks.stop();
+        scratch.remove();
+        return started.map(drop);
     };
     tracing::info!(
         name = app.name,
@@ -164,8 +168,10 @@ impl App {
             Some(endpoint) => Some(bind("Consul HTTP", endpoint).await?),
             None => None,
         };
-        let server = server::start(&parts).await?;
-        let agent = client::start(&parts).await?;
+        let secured = Box::pin(security::start(&parts)).await?;
+        let server = server::start(&parts, &secured).await?;
+        let agent = client::start(&parts, &secured).await?;
+        keep_membership(&parts, &secured, agent.as_ref());
         let catalog = match (&server, &agent) {
             (Some(server), _) => server.catalog(),
             (None, Some(agent)) => agent.catalog(),
@@ -173,20 +179,22 @@ impl App {
         };
         start_dns(&parts, &catalog).await?;
         let ingress = start_ingress(&parts, &catalog).await?;
-        let info = Arc::new(Info::new(
+        let info = Info::new(
             Arc::clone(settings),
             name.clone(),
             endpoints.clone(),
             server.clone(),
             agent.clone(),
             hub,
-        ));
+        );
+        let info = Arc::new(info.secured(secured.word));
         let control = server.clone().map(|server| Arc::new(server) as Arc<dyn ControlPlane>);
         let api = Api {
             control,
             local: agent.clone().map(|agent| Arc::new(LocalAgent::new(agent)) as _),
+            security: server.clone().map(|server| Arc::new(Membership::new(server)) as _),
             agent: info,
-            forwarder: Forwarder::new(tasks.clone()),
+            forwarder: Forwarder::new(tasks.clone(), secured.members.clone()),
             metrics: Metrics::install()?,
             tasks: tasks.clone(),
         };
@@ -194,7 +202,7 @@ impl App {
             api.clone(),
             Arc::new(Planning::new(Arc::clone(&clock))),
         ));
-        cos_http::listener::serve(http, router, tasks);
+        cos_http::listener::serve(http, router, secured.web.clone(), tasks);
         let discovery =
             Naming::new(&parts_of_naming(&parts, server.clone(), agent.clone()), catalog);
         let consul_routes = cos_compat_consul::router(cos_compat_consul::Consul {
@@ -204,7 +212,8 @@ impl App {
         let mut served = Vec::new();
         if let Some(listener) = consul {
             served.push(listener.local_addr()?);
-            cos_http::listener::serve(listener, consul_routes.clone(), tasks);
+            let web = Web::new(secured.members.clone());
+            cos_http::listener::serve(listener, consul_routes.clone(), web, tasks);
         }
         served.extend(ingress.iter().flat_map(|ingress| ingress.proxy_addresses().to_vec()));
         bridge::follow(
@@ -231,6 +240,20 @@ impl App {
             tracing::warn!("some work did not end in time and is cut short");
         }
     }
+}
+
+/// Keeps a client's certificate fresh.
+fn keep_membership(parts: &Parts<'_>, secured: &security::Secured, agent: Option<&AgentHandle>) {
+    let (Some(member), Some(agent)) = (&secured.member, agent) else { return };
+    let (member, agent) = (Arc::clone(member), agent.clone());
+    let configured = parts.settings.client_servers();
+    let servers = move || {
+        let known = agent.servers().borrow().clone();
+        let known = known.into_iter().map(|server| server.rpc);
+        known.chain(configured.iter().map(|address| with_port(address, client::RPC_PORT))).collect()
+    };
+    let work = member.run(servers, parts.tasks.stopping());
+    parts.tasks.spawn("membership", Fate::Vital, work);
 }
 
 fn parts_of_naming(
@@ -287,6 +310,15 @@ async fn bind(what: &str, endpoint: Endpoint) -> anyhow::Result<TcpListener> {
         .map_err(|error| anyhow::anyhow!("cannot listen on {} ({what}): {error}", endpoint.bind))
 }
 
+/// Addresses of others may leave out the port.
+fn with_port(address: &str, port: u16) -> String {
+    let has_port = address.parse::<SocketAddr>().is_ok()
+        || address
+            .rsplit_once(':')
+            .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
+    if has_port { address.to_owned() } else { format!("{address}:{port}") }
+}
+
 /// The name of the machine, as the kernel knows it.
 fn host_name() -> String {
     std::fs::read_to_string("/proc/sys/kernel/hostname")
@@ -304,4 +336,21 @@ fn machine_address() -> Option<IpAddr> {
     socket.connect(SocketAddr::from(([192, 0, 2, 1], 9))).ok()?;
     let address = socket.local_addr().ok()?.ip();
     (!address.is_unspecified() && !address.is_loopback()).then_some(address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_join_address_without_a_port_gets_the_usual_one() {
+        for (given, expected) in [
+            ("10.0.0.1", "10.0.0.1:4648"),
+            ("10.0.0.1:5000", "10.0.0.1:5000"),
+            ("host", "host:4648"),
+            ("[::1]:5000", "[::1]:5000"),
+        ] {
+            assert_eq!(with_port(given, 4648), expected);
+        }
+    }
 }

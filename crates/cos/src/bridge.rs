@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use cos_ingress::Ingress;
+use cos_platform::tls::Web;
 use cos_platform::{Fate, Tasks};
 use tokio::net::TcpListener;
 
@@ -54,7 +55,7 @@ impl Bridge {
             let listening = self.is_served(place) || {
                 match TcpListener::bind(place).await {
                     Ok(listener) => {
-                        cos_http::listener::serve(listener, router.clone(), tasks);
+                        cos_http::listener::serve(listener, router.clone(), Web::default(), tasks);
                         tracing::info!(%place, "catalog served on the container bridge");
                         true
                     }

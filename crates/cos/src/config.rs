@@ -22,10 +22,12 @@ mod addresses;
 mod client;
 mod flags;
 mod read;
+mod security;
 mod server;
 
 pub(crate) use addresses::{Endpoint, Endpoints};
 pub(crate) use flags::Flags;
+pub(crate) use security::Mode;
 
 /// Everything an agent was told, before defaults of the machine are filled in.
 #[derive(Clone, Debug, Default)]
@@ -42,6 +44,8 @@ pub(crate) struct Settings {
     pub(crate) log_level: Option<String>,
     pub(crate) server: ServerSettings,
     pub(crate) client: ClientSettings,
+    pub(crate) cluster: security::ClusterSettings,
+    pub(crate) tls: security::TlsSettings,
     /// `plugin "<name>" { config {} }`, merged over all files.
     pub(crate) plugins: BTreeMap<String, BTreeMap<String, Value>>,
     /// Whether callers of the Consul dialect may register checks that run programs.
@@ -57,6 +61,8 @@ pub(crate) struct ServerSettings {
     pub(crate) bootstrap_expect: Option<u32>,
     pub(crate) retry_join: Vec<String>,
     pub(crate) retry_interval: Option<Duration>,
+    /// The key of gossip, by which agents may also join.
+    pub(crate) encrypt: Option<String>,
     pub(crate) num_schedulers: Option<usize>,
     pub(crate) heartbeat_grace: Option<Duration>,
     pub(crate) min_heartbeat_ttl: Option<Duration>,

@@ -19,7 +19,8 @@ use crate::local::LocalNode;
 use crate::metrics::Metrics;
 use crate::params::ReadOptions;
 use crate::reply::{Freshness, Reply};
-use crate::{middleware, status, ui};
+use crate::security::ClusterSecurity;
+use crate::{middleware, security, status, ui};
 
 /// What handlers work with. A clone is a handle to the same.
 #[derive(Clone)]
@@ -28,6 +29,8 @@ pub struct Api {
     pub control: Option<Arc<dyn ControlPlane>>,
     /// The machine; absent on an agent that runs no tasks.
     pub local: Option<Arc<dyn LocalNode>>,
+    /// What this agent can do about membership; absent on an agent that is no server.
+    pub security: Option<Arc<dyn ClusterSecurity>>,
     /// This agent.
     pub agent: Arc<dyn AgentInfo>,
     /// Passes requests on to other agents.
@@ -107,6 +110,7 @@ pub fn router(api: Api) -> Router {
         .route("/ui/", get(|| async { Redirect::temporary("/ui/jobs") }))
         .route("/ui/jobs", get(ui::jobs))
         .route("/v1/cos/status", get(status::read))
+        .merge(security::routes())
         .with_state(api.clone())
         .layer(from_fn_with_state(api, middleware::ask_a_server))
 }

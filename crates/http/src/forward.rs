@@ -13,13 +13,16 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, Version, header};
 use axum::response::Response;
 use cos_model::link::ServerAddress;
+use cos_platform::tls::Identity;
 use cos_platform::{Fate, Tasks};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 
+use self::connector::Connector;
 use crate::error::ApiError;
+
+mod connector;
 
 /// Counts how often a request was passed on.
 pub const HOPS: HeaderName = HeaderName::from_static("x-cos-forwarded");
@@ -44,7 +47,7 @@ const HOP_HEADERS: [HeaderName; 7] = [
 /// Passes requests on. A clone shares its connections.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
-    client: Client<HttpConnector, Body>,
+    client: Client<Connector, Body>,
     tasks: Tasks,
 }
 
@@ -56,11 +59,10 @@ pub fn hops(headers: &HeaderMap) -> u8 {
 }
 
 impl Forwarder {
-    /// Makes a forwarder whose upgraded connections live in `tasks`.
-    pub fn new(tasks: Tasks) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CONNECT_MAX));
-        connector.set_nodelay(true);
+    /// Makes a forwarder whose upgraded connections live in `tasks`. With an identity it calls
+    /// members of the cluster only, and shows who it is.
+    pub fn new(tasks: Tasks, identity: Option<Identity>) -> Self {
+        let connector = Connector { identity };
         Self { client: Client::builder(TokioExecutor::new()).build(connector), tasks }
     }
 

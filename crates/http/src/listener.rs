@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
+use cos_platform::tls::{Member, Web};
 use cos_platform::{Fate, Tasks};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -44,13 +45,24 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Peer(pub SocketAddr);
 
-/// Starts to serve a router on a socket. Returns at once; the tasks end when `tasks` stop.
-pub fn serve(listener: TcpListener, router: Router, tasks: &Tasks) {
-    let inner = tasks.clone();
-    tasks.spawn("http listener", Fate::Vital, async move { accept(listener, router, inner).await });
+/// What is known of the client of a request beside its address, in the request's extensions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caller {
+    /// Whether it runs on this machine.
+    pub is_here: bool,
+    /// The member of the cluster that it proved to be.
+    pub member: Option<Member>,
 }
 
-async fn accept(listener: TcpListener, router: Router, tasks: Tasks) {
+/// Starts to serve a router on a socket, secured as `web` says. Returns at once; the tasks end when `tasks` stop.
+pub fn serve(listener: TcpListener, router: Router, web: Web, tasks: &Tasks) {
+    let inner = tasks.clone();
+    tasks.spawn("http listener", Fate::Vital, async move {
+        accept(listener, router, web, inner).await;
+    });
+}
+
+async fn accept(listener: TcpListener, router: Router, web: Web, tasks: Tasks) {
     let stopping = tasks.stopping();
     let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
     loop {
@@ -63,8 +75,9 @@ async fn accept(listener: TcpListener, router: Router, tasks: Tasks) {
         match accepted {
             Ok((stream, peer)) => {
                 let (router, tasks_of_one) = (router.clone(), tasks.clone());
+                let web = web.clone();
                 tasks.spawn("http connection", Fate::Ends, async move {
-                    connection(stream, peer, router, &tasks_of_one).await;
+                    connection(stream, peer, router, &web, &tasks_of_one).await;
                     drop(permit);
                 });
             }
@@ -76,19 +89,35 @@ async fn accept(listener: TcpListener, router: Router, tasks: Tasks) {
     }
 }
 
-async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, tasks: &Tasks) {
+async fn connection(stream: TcpStream, peer: SocketAddr, router: Router, web: &Web, tasks: &Tasks) {
     // Answers are written whole; waiting to fill a segment only delays them. A socket that refuses
     // is closed already, which the first read tells.
     drop(stream.set_nodelay(true));
+    let own = stream.local_addr().map(|address| address.ip());
+    let is_here = peer.ip().is_loopback() || own.is_ok_and(|own| own == peer.ip());
+    let stopping = tasks.stopping();
+    // Dropping a handshake closes the connection, which is what stopping means.
+    let secured = tokio::select! {
+        secured = web.accept(stream) => secured,
+        () = stopping.cancelled() => return,
+    };
+    let (stream, member) = match secured {
+        Ok(secured) => secured,
+        Err(error) => {
+            tracing::debug!(%peer, %error, "connection turned away");
+            return;
+        }
+    };
+    let caller = Caller { is_here, member };
     let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
         request.extensions_mut().insert(Peer(peer));
+        request.extensions_mut().insert(caller.clone());
         let router = router.clone();
         async move { Ok::<_, Infallible>(answer(router, request.map(Body::new)).await) }
     });
     let builder = limits();
     let serving = builder.serve_connection_with_upgrades(TokioIo::new(stream), service);
     let mut serving = std::pin::pin!(serving);
-    let stopping = tasks.stopping();
     // Either arm may be dropped: the connection itself is pinned outside and goes on below.
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,

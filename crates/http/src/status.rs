@@ -33,6 +33,7 @@ pub(crate) async fn read(State(api): State<Api>, params: Params) -> Result<Respo
         "datacenter": identity.datacenter,
         "node_id": api.local.as_ref().map(|local| local.node_id()),
         "uptime_seconds": api.agent.uptime().as_secs(),
+        "security": api.agent.stats().get("cluster").and_then(|group| group.get("security")),
         "server": server,
     });
     Ok(Reply::default().pretty(is_pretty(&params)).json(&answer))

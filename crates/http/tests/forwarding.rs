@@ -16,6 +16,7 @@ use cos_http::forward::{HOPS, HOPS_MAX};
 use cos_http::listener::serve;
 use cos_model::link::ServerAddress;
 use cos_platform::Tasks;
+use cos_platform::tls::Web;
 use futures_util::{SinkExt, StreamExt};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite;
@@ -46,7 +47,7 @@ async fn shout(upgrade: WebSocketUpgrade) -> Response {
 async fn start(router: Router, tasks: &Tasks) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    serve(listener, router, tasks);
+    serve(listener, router, Web::default(), tasks);
     address
 }
 
@@ -86,7 +87,7 @@ async fn end(tasks: &Tasks) {
 async fn a_request_and_its_answer_are_passed_on_whole() {
     let tasks = Tasks::new();
     let address = start(backend(), &tasks).await;
-    let forwarder = Forwarder::new(tasks.clone());
+    let forwarder = Forwarder::new(tasks.clone(), None);
     let headers = [("connection", "x-private"), ("x-private", "1")];
     let response = forwarder.to(&address, request(&headers, "hello")).await.unwrap();
     let answered: HeaderMap = response.headers().clone();
@@ -97,7 +98,7 @@ async fn a_request_and_its_answer_are_passed_on_whole() {
 
 #[tokio::test]
 async fn a_request_goes_round_only_so_often() {
-    let forwarder = Forwarder::new(Tasks::new());
+    let forwarder = Forwarder::new(Tasks::new(), None);
     let most = HOPS_MAX.to_string();
     let name = "x-cos-forwarded";
     assert_eq!(HOPS.as_str(), name);
@@ -119,7 +120,7 @@ async fn the_first_server_that_can_be_reached_is_asked() {
         http: http.to_owned(),
         consul_http: String::new(),
     };
-    let forwarder = Forwarder::new(tasks.clone());
+    let forwarder = Forwarder::new(tasks.clone(), None);
     let servers = [server(&gone), server(&address)];
     let response = forwarder.to_a_server(&servers, request(&[], "x")).await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
@@ -133,7 +134,7 @@ async fn the_first_server_that_can_be_reached_is_asked() {
 async fn an_upgraded_connection_is_passed_on() {
     let tasks = Tasks::new();
     let address = start(backend(), &tasks).await;
-    let front = start(front(Forwarder::new(tasks.clone()), address), &tasks).await;
+    let front = start(front(Forwarder::new(tasks.clone(), None), address), &tasks).await;
     let (mut socket, _) =
         tokio_tungstenite::connect_async(format!("ws://{front}/shout")).await.unwrap();
     socket.send(tungstenite::Message::text("hello")).await.unwrap();

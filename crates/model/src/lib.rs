@@ -37,6 +37,7 @@ pub mod service;
 pub mod stored;
 pub mod task;
 pub mod time;
+pub mod trust;
 pub mod value;
 pub mod version;
 

@@ -6,13 +6,16 @@
 pub mod clock;
 pub mod disk;
 pub mod entropy;
+pub mod gate;
 pub mod logging;
 pub mod rpc;
 pub mod shutdown;
 pub mod tasks;
 pub mod thread;
+pub mod tls;
 
 pub use clock::{Clock, SystemClock};
 pub use disk::{Disk, DiskFile};
+pub use gate::LogGate;
 pub use logging::LogHub;
 pub use tasks::{Fate, Tasks};

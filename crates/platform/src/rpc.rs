@@ -7,9 +7,10 @@
 //! Invariants: every queue and message has a limit that is named here; a stream that one side has
 //! ended ends on the other side as well; a caller that gives up cancels the work.
 //!
-//! Deliberately absent: encryption (see `server::secure` and `client::endpoint`, the two places
-//! where a connection is made), retries (only the caller knows whether a repeat is harmless), and
-//! knowledge of any message.
+//! Connections are secured as [`Security`] says, and a service is told who calls ([`Peer`]).
+//!
+//! Deliberately absent: retries (only the caller knows whether a repeat is harmless), knowledge of
+//! any message, and what a peer may do; a service decides that by method and peer.
 
 use std::time::Duration;
 
@@ -18,10 +19,13 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 
 pub use client::Client;
+pub use peer::{Peer, Security, Who};
 pub use server::serve;
 
+mod admission;
 mod client;
 mod codec;
+mod peer;
 mod server;
 #[cfg(test)]
 mod tests;
@@ -46,6 +50,20 @@ const CONNECTION_WINDOW_BYTES: u32 = 16 * 1024 * 1024;
 const FRAME_BYTES_MAX: u32 = 64 * 1024;
 /// Calls and streams of one peer that are open together.
 const CONCURRENT_MAX: u32 = 4096;
+/// What may be in flight on a connection of somebody who is no member.
+const STRANGER_WINDOW_BYTES: u32 = 128 * 1024;
+/// The largest message of somebody who is no member.
+const STRANGER_MESSAGE_BYTES_MAX: usize = 64 * 1024;
+/// Calls that somebody who is no member has open together.
+const STRANGER_CONCURRENT_MAX: u32 = 4;
+/// How long somebody who is no member may stay.
+const STRANGER_TIME_MAX: Duration = Duration::from_secs(30);
+/// How many of them are served together.
+const STRANGERS_MAX: usize = 64;
+/// How many connections may be made at the same moment whose peer is not known yet.
+const ADMISSIONS_MAX: usize = 1024;
+/// How many connections are held in all.
+const CONNECTIONS_MAX: usize = 16 * 1024;
 /// An error text travels in a header, and headers are bounded.
 const REFUSAL_BYTES_MAX: usize = 2048;
 
@@ -73,11 +91,12 @@ pub enum RpcError {
 #[async_trait]
 pub trait Service: Send + Sync + 'static {
     /// Answers one call. The future is dropped when the caller gives up.
-    async fn call(&self, method: &str, body: Bytes) -> Result<Bytes, RpcError>;
+    async fn call(&self, peer: &Peer, method: &str, body: Bytes) -> Result<Bytes, RpcError>;
 
     /// Serves one stream until either side ends it. The future is dropped when the peer is gone.
     async fn stream(
         &self,
+        peer: &Peer,
         method: &str,
         inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,

@@ -16,11 +16,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_model::link::{ToAgent, ToServer};
 use cos_model::{Node, NodeId};
-use cos_platform::rpc::RpcError;
+use cos_platform::rpc::{Peer, RpcError, Who};
+use cos_platform::tls::Role;
 use cos_state::{ProposeError, State};
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{mpsc, oneshot};
 
+use crate::access;
 use crate::dialogue;
 use crate::liveness::Sign;
 use crate::publish::{Batch, Events};
@@ -39,11 +41,20 @@ const PENDING_MAX: usize = 64;
 /// Serves one agent until it leaves or this server stops.
 pub(crate) async fn serve(
     shared: &Arc<Shared>,
+    peer: &Peer,
     mut inbound: mpsc::Receiver<Bytes>,
     outbound: mpsc::Sender<Bytes>,
 ) -> Result<(), RpcError> {
     let node = hello(&mut inbound).await?;
     let id = node.id;
+    if let Err(why) = access::check_node(peer, &id.to_string()) {
+        shared.complain(peer, wire::AGENT_STREAM, &why);
+        return send(&outbound, &ToAgent::Refused(why)).await;
+    }
+    if matches!(&peer.who, Who::Member(member) if member.role == Role::Server) {
+        // A server that is a client as well is known by its server's certificate.
+        shared.members.note(&id.to_string(), u64::MAX);
+    }
     if let Err(refusal) = register(shared, node).await {
         return match refusal {
             Refusal::Final(words) => send(&outbound, &ToAgent::Refused(words)).await,

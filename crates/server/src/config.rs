@@ -8,6 +8,7 @@ use std::time::Duration;
 use cos_model::link::ServerAddress;
 
 use crate::heartbeat::Limits;
+use crate::trust::Security;
 use cos_state::garbage::Thresholds;
 
 /// Everything a server needs to know.
@@ -38,6 +39,10 @@ pub struct Config {
     pub timing: Timing,
     /// How old garbage must be.
     pub gc: Thresholds,
+    /// How peers are known.
+    pub security: Security,
+    /// The key with which gossip is encrypted first; keys that were stored since win.
+    pub gossip_keys: Vec<Vec<u8>>,
     /// Further tags that gossip spreads, such as `build`. Keep them few and short.
     pub tags: BTreeMap<String, String>,
 }
@@ -116,6 +121,8 @@ impl Config {
             workers: 0,
             timing: Timing::default(),
             gc: Thresholds::default(),
+            security: Security::Plain,
+            gossip_keys: Vec::new(),
             tags: BTreeMap::new(),
         }
     }

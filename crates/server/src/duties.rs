@@ -323,6 +323,7 @@ impl Duties {
             | Event::JobRemoved(_)
             | Event::KvChanged(_)
             | Event::SchedulerConfigChanged
+            | Event::TrustChanged
             | Event::Restored => {}
             Event::AutopilotConfigChanged => self.members_changed = true,
         }

@@ -8,10 +8,8 @@
 //! - The list is taken from the protocol's whole table after every input, never from its
 //!   notifications, which lag behind.
 //! - Nothing here is trusted: gossip finds servers, consensus decides who belongs.
-//!
-//! # Deliberately absent
-//!
-//! - Encryption. Packets are sent in the clear.
+//! - Packets are encrypted as soon as there is a key ([`keyring`]), and whoever does not have it
+//!   neither hears nor is heard.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -22,7 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cos_model::ServerId;
-use cos_platform::{Fate, Tasks, entropy};
+use cos_platform::{Fate, LogGate, Tasks, entropy};
 use cos_state::MemberStatus;
 use foca::{AccumulatingRuntime, Foca, NoCustomBroadcast, PeriodicParams, State, Timer};
 use rand_core::TryRng;
@@ -32,11 +30,18 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use identity::{Identity, LEAVING, Packets};
+use keyring::OVERHEAD_BYTES;
 
 mod identity;
 mod join;
+mod keyring;
+mod keys;
 
 pub(crate) use join::{join, retry_join};
+pub(crate) use keyring::Keyring;
+pub use keyring::{KeyError, KeyringChange, parse_key};
+pub use keys::KeyringReport;
+pub(crate) use keys::{change, change_everywhere};
 
 /// The largest packet; fits a common network's frame.
 const PACKET_BYTES_MAX: usize = 1400;
@@ -87,6 +92,7 @@ pub(crate) struct Gossip {
     commands: mpsc::Sender<Command>,
     peers: watch::Receiver<Peers>,
     address: SocketAddr,
+    keyring: Keyring,
 }
 
 #[derive(Debug)]
@@ -102,6 +108,7 @@ impl Gossip {
         address: SocketAddr,
         generation: u64,
         tags: BTreeMap<String, String>,
+        keyring: Keyring,
         tasks: &Tasks,
     ) -> Self {
         let identity = Identity { address, generation, tags: Arc::new(tags) };
@@ -114,10 +121,13 @@ impl Gossip {
             timers_made: 0,
             socket,
             publish,
+            keyring: keyring.clone(),
+            gate: LogGate::default(),
+            began: Instant::now(),
         };
         let stop = tasks.stopping();
         tasks.spawn("gossip", Fate::Vital, Box::pin(member.run(inbox, stop)));
-        Self { commands, peers, address }
+        Self { commands, peers, address, keyring }
     }
 
     /// The peers as they are now, this server included.
@@ -133,6 +143,16 @@ impl Gossip {
     /// Where this server's gossip is reached.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The keys of gossip, the one that encrypts first.
+    pub(crate) fn keys(&self) -> Vec<Vec<u8>> {
+        self.keyring.keys()
+    }
+
+    /// Changes the keys on this server, and returns them as text, the one that encrypts first.
+    pub(crate) fn change_keys(&self, change: &KeyringChange) -> Result<Vec<String>, KeyError> {
+        self.keyring.change(change)
     }
 
     /// Tells a stranger that this server is here.
@@ -157,11 +177,14 @@ struct Member {
     timers_made: u64,
     socket: UdpSocket,
     publish: watch::Sender<Peers>,
+    keyring: Keyring,
+    gate: LogGate,
+    began: Instant,
 }
 
 impl Member {
     async fn run(mut self, mut inbox: mpsc::Receiver<Command>, stop: CancellationToken) {
-        let mut packet = vec![0; PACKET_BYTES_MAX];
+        let mut packet = vec![0; PACKET_BYTES_MAX + 1];
         let mut remind = tokio::time::interval(REMIND_EVERY);
         loop {
             let next_timer = self.timers.first_key_value().map(|((at, _), _)| *at);
@@ -183,8 +206,26 @@ impl Member {
     }
 
     fn read(&mut self, packet: &[u8], from: SocketAddr) {
-        if let Err(error) = self.protocol.handle_data(packet, &mut self.runtime) {
+        if packet.len() > PACKET_BYTES_MAX {
+            self.complain(from, "it is larger than any of ours");
+            return;
+        }
+        let packet = match self.keyring.open_packet(packet) {
+            Ok(packet) => packet,
+            Err(why) => {
+                self.complain(from, &why.to_string());
+                return;
+            }
+        };
+        if let Err(error) = self.protocol.handle_data(&packet, &mut self.runtime) {
             tracing::debug!(%from, %error, "gossip packet not understood");
+        }
+    }
+
+    fn complain(&self, from: SocketAddr, why: &str) {
+        let now = self.began.elapsed();
+        if let Some(held_back) = self.gate.pass(now) {
+            tracing::warn!(%from, why, held_back, "gossip packet refused");
         }
     }
 
@@ -255,6 +296,7 @@ impl Member {
     async fn flush(&mut self) {
         while let Some((to, packet)) = self.runtime.to_send() {
             // A lost packet is the protocol's daily bread.
+            let packet = self.keyring.seal(packet.into());
             drop(self.socket.send_to(&packet, to.address).await);
         }
         while let Some((after, timer)) = self.runtime.to_schedule() {
@@ -306,7 +348,7 @@ fn protocol_config() -> foca::Config {
         probe_rtt: Duration::from_millis(250),
         suspect_to_down_after: Duration::from_millis(1500),
         remove_down_after: Some(REMEMBER_FAILED),
-        max_packet_size: some(PACKET_BYTES_MAX),
+        max_packet_size: some(PACKET_BYTES_MAX - OVERHEAD_BYTES),
         notify_down_members: true,
         periodic_gossip: Some(PeriodicParams {
             frequency: Duration::from_millis(200),

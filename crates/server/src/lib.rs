@@ -14,6 +14,7 @@
 //! - Wire formats of clients. The dialects translate and use [`cos_state::ControlPlane`].
 //! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
 
+mod access;
 mod agents;
 mod alarms;
 pub mod blocked;
@@ -46,11 +47,14 @@ mod testing;
 #[cfg(test)]
 mod tests;
 mod transport;
+mod trust;
 mod vigil;
 mod wire;
 pub mod work;
 
 pub use config::{Advertise, Bind, Config, Timing};
+pub use gossip::{KeyError, KeyringChange, KeyringReport, parse_key};
 pub use heartbeat::Limits as HeartbeatLimits;
-pub use server::{Server, StartError};
+pub use server::{Server, StartError, server_id};
+pub use trust::{AuthorityStatus, Security, TrustError};
 pub use work::problem;

@@ -22,6 +22,13 @@ pub(crate) async fn answer(shared: &Shared, query: Query) -> Answer {
     }
 }
 
+/// The node that asks, as text.
+pub(crate) fn asker(query: &Query) -> String {
+    match query {
+        Query::Kv { node: (id, _), .. } => id.to_string(),
+    }
+}
+
 fn is_known(state: &State, (id, secret): (NodeId, NodeId)) -> bool {
     state.node(id).is_some_and(|node| node.secret == secret)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use cos_model::catalog::Catalog;
 use cos_model::{ProposerId, ServerId, Timestamp, version};
 use cos_platform::rpc::{self, Client};
+use cos_platform::tls::Role;
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{Command, Committed, ControlPlane, Leadership, Member, ProposeError, State, Topic};
@@ -19,12 +21,13 @@ use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
-use crate::gossip::{self, Gossip};
+use crate::gossip::{self, Gossip, Keyring, KeyringChange, KeyringReport};
 use crate::machine::Machine;
 use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::shared::{Shared, new_id};
 use crate::transport::RaftTransport;
+use crate::trust::{self, AuthorityStatus, Members, TrustError};
 use crate::{bootstrap, identity, leader, liveness, reports, vigil, wire};
 
 /// How many heartbeats and relays may wait.
@@ -81,22 +84,25 @@ impl Server {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<Self, StartError> {
-        let in_dir =
-            |cause| StartError::DataDir { path: config.data_dir.display().to_string(), cause };
+        let dir = config.data_dir.display().to_string();
+        let in_dir = |cause| StartError::DataDir { path: dir.clone(), cause };
         std::fs::create_dir_all(&config.data_dir).map_err(in_dir)?;
         let id = identity::load_or_create(&config.data_dir, entropy::draw).map_err(in_dir)?;
         let (listener, socket) = listen(&mut config).await?;
+        let security = config.security.rpc();
         let published = Arc::new(Published::new());
         let raft = Raft::start(
             raft_config(&config, id),
             Box::new(Machine::new(Arc::clone(&published), Arc::clone(&clock))),
-            Arc::new(RaftTransport::default()),
+            Arc::new(RaftTransport::new(config.security.rpc())),
         )
         .await
         .map_err(StartError::Consensus)?;
         let generation = u64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(1);
         let tags = gossip_tags(&config, id);
-        let gossip = Gossip::start(socket, config.advertise.serf, generation, tags, &tasks);
+        let keyring = Keyring::open(&config.data_dir, &config.gossip_keys).map_err(in_dir)?;
+        let serf = config.advertise.serf;
+        let gossip = Gossip::start(socket, serf, generation, tags, keyring, &tasks);
         let (signs, signs_inbox) = mpsc::channel(SIGNS_MAX);
         let (liveness, liveness_inbox) = mpsc::channel(SIGNS_MAX);
         let (reports, reports_inbox) = mpsc::channel(reports::REPORTS_MAX);
@@ -109,7 +115,8 @@ impl Server {
             published,
             raft,
             proposals: Proposals::new(ProposerId::from_bits(new_id())),
-            client: Client::new(),
+            client: Client::secured(security.clone()),
+            members: Members::default(),
             gossip,
             signs,
             reports,
@@ -120,7 +127,7 @@ impl Server {
         });
         let (service, rpc_tasks) = (Arc::new(crate::rpc::Rpc(Arc::clone(&shared))), tasks.clone());
         tasks.spawn("rpc", Fate::Vital, async move {
-            rpc::serve(listener, service, &rpc_tasks).await;
+            rpc::serve(listener, service, security, &rpc_tasks).await;
         });
         spawn_tasks(&shared, signs_inbox, liveness_inbox, reports_inbox);
         tracing::info!(server = %id, name = shared.config.name, "server started");
@@ -181,6 +188,26 @@ impl Server {
         }
     }
 
+    /// Makes a join token and returns its text, which nobody can get a second time.
+    pub async fn create_token(&self, role: Role, ttl: Duration) -> Result<String, TrustError> {
+        trust::create_token(&self.shared, role, ttl).await
+    }
+
+    /// Begins to replace the certificate authority.
+    pub async fn rotate_authority(&self) -> Result<(), TrustError> {
+        trust::rotate(&self.shared).await
+    }
+
+    /// Changes the keys of gossip on all servers of the region.
+    pub async fn change_keyring(&self, change: KeyringChange) -> KeyringReport {
+        gossip::change_everywhere(&self.shared, change).await
+    }
+
+    /// How the certificate authority stands.
+    pub async fn authority_status(&self) -> Result<AuthorityStatus, TrustError> {
+        trust::status(&self.shared).await
+    }
+
     /// Consensus as it changes.
     #[cfg(test)]
     pub(crate) fn metrics_for_tests(&self) -> watch::Receiver<cos_raft::Metrics> {
@@ -205,6 +232,12 @@ impl Server {
             tracing::debug!(%error, "leadership not handed over");
         }
     }
+}
+
+/// The id that the server with this data directory has, drawn now if it has none yet.
+pub fn server_id(data_dir: &Path) -> io::Result<ServerId> {
+    std::fs::create_dir_all(data_dir)?;
+    identity::load_or_create(data_dir, entropy::draw)
 }
 
 /// Opens both sockets and completes what is advertised with the ports that were given.
@@ -267,6 +300,7 @@ fn spawn_tasks(
     tasks.spawn("leader", Fate::Vital, Box::pin(leader::run(Arc::clone(shared), liveness)));
     tasks.spawn("consensus", Fate::Vital, Box::pin(watch_consensus(Arc::clone(shared))));
     tasks.spawn("vigil", Fate::Vital, Box::pin(vigil::run(Arc::clone(shared))));
+    tasks.spawn("trust", Fate::Ends, Box::pin(trust::run(Arc::clone(shared))));
     tasks.spawn("bootstrap", Fate::Ends, Box::pin(bootstrap::run(Arc::clone(shared))));
     if !shared.config.retry_join.is_empty() {
         let join = gossip::retry_join(

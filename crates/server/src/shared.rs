@@ -16,7 +16,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_model::link::ServerAddress;
 use cos_model::{ServerId, Timestamp};
-use cos_platform::rpc::{Client, RpcError};
+use cos_platform::rpc::{Client, Peer as RpcPeer, RpcError, Who};
 use cos_platform::{Clock, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{
@@ -31,6 +31,7 @@ use crate::liveness::Sign;
 use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::reports::Report;
+use crate::trust::Members;
 use crate::wire::{self, Answer, Confirmed, Liveness, Proposed};
 
 /// The first wait before a proposal is tried again; a new leader ends it early.
@@ -51,6 +52,8 @@ pub(crate) struct Shared {
     pub(crate) proposals: Proposals,
     pub(crate) client: Client,
     pub(crate) gossip: Gossip,
+    /// What was heard of members' certificates.
+    pub(crate) members: Members,
     /// To the task that relays agents' heartbeats.
     pub(crate) signs: mpsc::Sender<Sign>,
     /// To the task that proposes agents' reports.
@@ -211,6 +214,18 @@ impl Shared {
             .map(address_of)
             .filter(|address| address.rpc != own.rpc);
         std::iter::once(own.clone()).chain(others).collect()
+    }
+
+    /// Tells the log that a peer was refused something.
+    pub(crate) fn complain(&self, peer: &RpcPeer, method: &str, why: &str) {
+        if let Some(held_back) = self.members.gate.pass(self.clock.monotonic()) {
+            let who = match &peer.who {
+                Who::Member(member) => member.to_string(),
+                Who::Trusted | Who::Stranger | Who::Introduced => String::new(),
+            };
+            let from = peer.address;
+            tracing::warn!(%from, who, method, why, held_back, "rpc call refused");
+        }
     }
 
     /// Notes that consensus heard of another server.

@@ -5,14 +5,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use cos_model::ServerId;
-use cos_platform::rpc::{Client, RpcError};
+use cos_platform::rpc::{Client, RpcError, Security};
 use cos_raft::{Transport, TransportError};
 
 /// Carries consensus messages on connections of their own, so that an election never waits behind
 /// an agent's traffic.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub(crate) struct RaftTransport {
     client: Client,
+}
+
+impl RaftTransport {
+    /// Makes one without connections.
+    pub(crate) fn new(security: Security) -> Self {
+        Self { client: Client::secured(security) }
+    }
 }
 
 #[async_trait]

@@ -25,7 +25,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Watches whoever leads until the server stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     // A connection of its own, which nobody else breaks or waits on.
-    let client = Client::new();
+    let client = Client::secured(shared.config.security.rpc());
     let stop = shared.tasks.stopping();
     loop {
         // Either arm may be dropped: nothing is lost but a stream that is opened again.

@@ -5,6 +5,7 @@
 //! - A message is `MessagePack` with field names, so that servers of neighbouring versions
 //!   understand each other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +24,10 @@ pub(crate) const HEARTBEATS: &str = "server.heartbeats";
 pub(crate) const STATUS: &str = "server.status";
 /// A stream that says nothing: a follower sees by its end that the leader is gone.
 pub(crate) const LEADER_WATCH: &str = "server.watch";
+/// Asks a server what it heard of members' certificates.
+pub(crate) const CONFIRMATIONS: &str = "server.confirmations";
+/// Asks a server to change its gossip keys, or to list them.
+pub(crate) const KEYRING: &str = "server.keyring";
 /// An agent's stream.
 pub(crate) const AGENT_STREAM: &str = "agent.stream";
 /// An agent's question.
@@ -81,6 +86,15 @@ pub(crate) struct Status {
     pub(crate) candidates: Vec<ServerId>,
     /// The consensus group as it knows it.
     pub(crate) members: Vec<ServerId>,
+}
+
+/// The answer to [`CONFIRMATIONS`].
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Confirmations {
+    /// The version of the authority that the asked server holds.
+    pub(crate) held: u64,
+    /// For each node that it heard of, the version of the authority that issued its certificate.
+    pub(crate) nodes: BTreeMap<String, u64>,
 }
 
 /// The longest wait for an answer that should come at once.

@@ -7,6 +7,7 @@ use cos_model::kv::KvOp;
 use cos_model::link::AllocUpdate;
 use cos_model::node::{DrainState, NodeStatus};
 use cos_model::plan::{DeploymentUpdate, Plan, PlanOutcome};
+use cos_model::trust::TrustChange;
 use cos_model::{
     AllocId, DeploymentId, DesiredTransition, EvalId, Evaluation, Job, JobKey, Node, NodeId,
     ProposerId, RestoreId, Timestamp,
@@ -202,6 +203,8 @@ pub enum Command {
     SetAutopilotConfig(AutopilotConfig),
     /// Replaces everything by a saved state, with the last of its parts.
     Restore(RestorePart),
+    /// Changes who may become a member of the cluster.
+    Trust(TrustChange),
 }
 
 /// A part of a saved state.

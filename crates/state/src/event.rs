@@ -47,4 +47,6 @@ pub enum Event {
     AutopilotConfigChanged,
     /// Everything was replaced; whoever follows starts over.
     Restored,
+    /// A join token or the certificate authority changed.
+    TrustChanged,
 }

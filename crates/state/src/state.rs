@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
+use cos_model::trust::Trust;
 use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, Node, NodeId,
 };
@@ -65,6 +66,7 @@ pub struct State {
     proposers: Proposers,
     /// What has come of a state that is being restored.
     restoring: Option<Restoring>,
+    trust: Arc<Trust>,
     tables: TableIndexes,
 }
 

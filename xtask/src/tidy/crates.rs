@@ -5,14 +5,15 @@ use std::path::Path;
 use super::Tree;
 
 /// A crate, what it may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 18] = [
+const ALLOWED: [(&str, &[&str]); 19] = [
     ("model", &[]),
     ("state", &["model"]),
     ("scheduler", &["model"]),
     ("jobspec", &["model"]),
     ("platform", &[]),
+    ("identity", &["platform"]),
     ("raft", &["model", "platform"]),
-    ("server", &["model", "platform", "raft", "scheduler", "state"]),
+    ("server", &["identity", "model", "platform", "raft", "scheduler", "state"]),
     ("drivers", &["model", "platform"]),
     ("agent", &["drivers", "model", "platform"]),
     ("discovery", &["model", "platform"]),
@@ -35,6 +36,7 @@ const ALLOWED: [(&str, &[&str]); 18] = [
             "discovery",
             "drivers",
             "http",
+            "identity",
             "ingress",
             "jobspec",
             "model",

@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use cos_model::catalog::CatalogNode;
 use cos_model::link::{ToAgent, ToServer};
 use cos_model::{ClientStatus, NodeId};
-use cos_platform::rpc::{Service, serve};
+use cos_platform::rpc::{self, Security, Service, serve};
 use tokio::net::TcpListener;
 
 use super::*;
@@ -15,12 +15,13 @@ struct Fake(mpsc::Sender<Peer>);
 
 #[async_trait]
 impl Service for Fake {
-    async fn call(&self, _: &str, _: Bytes) -> Result<Bytes, RpcError> {
+    async fn call(&self, _: &rpc::Peer, _: &str, _: Bytes) -> Result<Bytes, RpcError> {
         Err(RpcError::Refused("not in this test".to_owned()))
     }
 
     async fn stream(
         &self,
+        _: &rpc::Peer,
         _: &str,
         inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,
@@ -70,7 +71,7 @@ impl Server {
         let (sender, streams) = mpsc::channel(4);
         let serving = tasks.clone();
         tasks.spawn("fake server", Fate::Ends, async move {
-            serve(listener, Arc::new(Fake(sender)), &serving).await;
+            serve(listener, Arc::new(Fake(sender)), Security::Plain, &serving).await;
         });
         Self { address, streams }
     }

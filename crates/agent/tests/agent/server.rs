@@ -11,7 +11,7 @@ use cos_model::catalog::{Catalog, CatalogChange, CatalogNode, ServiceInstance};
 use cos_model::kv::KvEntry;
 use cos_model::link::{AllocUpdate, Answer, Query, ToAgent, ToServer};
 use cos_model::{AllocId, Allocation};
-use cos_platform::rpc::{RpcError, Service, serve};
+use cos_platform::rpc::{Peer, RpcError, Security, Service, serve};
 use cos_platform::{Fate, Tasks};
 use serde::Serialize;
 use tokio::net::TcpListener;
@@ -52,7 +52,7 @@ impl Server {
         let tasks = Tasks::new();
         let (service, serving) = (server.clone(), tasks.clone());
         tasks.spawn("server", Fate::Ends, async move {
-            serve(listener, Arc::new(service), &serving).await;
+            serve(listener, Arc::new(service), Security::Plain, &serving).await;
         });
         server
     }
@@ -221,7 +221,7 @@ fn encode<T: Serialize>(message: &T) -> Bytes {
 
 #[async_trait]
 impl Service for Server {
-    async fn call(&self, _: &str, body: Bytes) -> Result<Bytes, RpcError> {
+    async fn call(&self, _: &Peer, _: &str, body: Bytes) -> Result<Bytes, RpcError> {
         let Query::Kv { key, after, wait, .. } = rmp_serde::from_slice(&body).unwrap();
         let find = || self.world().keys.get(&key).cloned();
         self.world().queries += 1;
@@ -242,6 +242,7 @@ impl Service for Server {
 
     async fn stream(
         &self,
+        _: &Peer,
         _: &str,
         mut inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,

@@ -11,6 +11,7 @@ use cos_model::{
     AllocId, AllocatedTask, Allocation, Check, CheckKind, Job, JobKind, NodeId, Resources, Restart,
     Task, TaskGroup, samples,
 };
+use cos_platform::rpc::Security;
 use cos_platform::{SystemClock, Tasks};
 
 use crate::driver::MockDriver;
@@ -45,7 +46,7 @@ impl Machine {
             let tasks = Tasks::new();
             let drivers = BTreeMap::from([("mock".to_owned(), Arc::clone(&driver))]);
             let clock = Arc::new(SystemClock::new());
-            match cos_agent::start(config.clone(), drivers, clock, &tasks).await {
+            match cos_agent::start(config.clone(), drivers, clock, Security::Plain, &tasks).await {
                 Ok(agent) => {
                     *self.tasks.lock().unwrap() = Some(tasks);
                     return agent;

@@ -127,7 +127,8 @@ fn api(agent: FakeAgent) -> Api {
         control: None,
         local: None,
         agent: Arc::new(agent),
-        forwarder: Forwarder::new(tasks.clone()),
+        security: None,
+        forwarder: Forwarder::new(tasks.clone(), None),
         metrics: Metrics::detached(),
         tasks,
     }
@@ -169,7 +170,12 @@ impl Agent {
     pub(super) async fn listen(&self, tasks: &Tasks) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        cos_http::listener::serve(listener, self.router.clone(), tasks);
+        cos_http::listener::serve(
+            listener,
+            self.router.clone(),
+            cos_platform::tls::Web::default(),
+            tasks,
+        );
         address
     }
 

@@ -29,6 +29,8 @@ pub(crate) struct Info {
     agent: Option<AgentHandle>,
     hub: LogHub,
     started: SystemClock,
+    /// How the cluster's own traffic is secured, in a word.
+    security: &'static str,
 }
 
 impl Info {
@@ -40,7 +42,14 @@ impl Info {
         agent: Option<AgentHandle>,
         hub: LogHub,
     ) -> Self {
-        Self { settings, name, endpoints, server, agent, hub, started: SystemClock::new() }
+        let started = SystemClock::new();
+        Self { settings, name, endpoints, server, agent, hub, started, security: "plain" }
+    }
+
+    /// Says how the cluster's own traffic is secured.
+    pub(crate) fn secured(mut self, word: &'static str) -> Self {
+        self.security = word;
+        self
     }
 
     /// The servers that answer, the leader first, as gossip knows them.
@@ -175,6 +184,8 @@ impl AgentInfo for Info {
                 ]),
             );
         }
+        let cluster = group(vec![("security", self.security.to_owned())]);
+        stats.insert("cluster".to_owned(), cluster);
         stats
     }
 

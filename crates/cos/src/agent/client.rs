@@ -9,13 +9,17 @@ use cos_drivers::{Drivers, Environment, PluginConfigs};
 use cos_model::Resources;
 use cos_model::node::HostVolume;
 
-use super::Parts;
+use super::security::Secured;
+use super::{Parts, with_port};
 
 /// The default port of the cluster's own protocol, for servers without one.
-const RPC_PORT: u16 = 4647;
+pub(super) const RPC_PORT: u16 = 4647;
 
 /// Starts the client if the agent is one.
-pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<AgentHandle>> {
+pub(super) async fn start(
+    parts: &Parts<'_>,
+    secured: &Secured,
+) -> anyhow::Result<Option<AgentHandle>> {
     let settings = parts.settings;
     if !settings.is_client() {
         return Ok(None);
@@ -24,7 +28,7 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<AgentHandl
     let defaults = Config::default();
     let client = &settings.client;
     let mut servers: Vec<String> =
-        settings.client_servers().iter().map(|server| with_port(server)).collect();
+        settings.client_servers().iter().map(|server| with_port(server, RPC_PORT)).collect();
     if settings.is_server() {
         servers.insert(0, parts.endpoints.rpc.advertise.to_string());
     }
@@ -68,7 +72,14 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<AgentHandl
         max_kill_timeout: client.max_kill_timeout.unwrap_or(defaults.max_kill_timeout),
         environment: std::env::vars().collect(),
     };
-    let handle = cos_agent::start(config, drivers, Arc::clone(parts.clock), parts.tasks).await?;
+    let handle = cos_agent::start(
+        config,
+        drivers,
+        Arc::clone(parts.clock),
+        secured.link.clone(),
+        parts.tasks,
+    )
+    .await?;
     Ok(Some(handle))
 }
 
@@ -112,11 +123,6 @@ fn drivers(parts: &Parts<'_>) -> anyhow::Result<DriverMap> {
 /// replaces the file would leave `/proc/self/exe` pointing at nothing.
 fn executable() -> PathBuf {
     std::env::current_exe().unwrap_or_else(|_gone| PathBuf::from("/proc/self/exe"))
-}
-
-fn with_port(address: &str) -> String {
-    let has_port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
-    if has_port { address.to_owned() } else { format!("{address}:{RPC_PORT}") }
 }
 
 /// Ports that no task may get: those the operator names, and those this agent itself holds.

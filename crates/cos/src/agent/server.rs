@@ -1,14 +1,14 @@
 //! The server part of an agent, from its settings.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use cos_model::version;
 use cos_server::{Advertise, Bind, Config, HeartbeatLimits, Server, Timing};
 
-use super::Parts;
+use super::security::Secured;
+use super::{Parts, with_port};
 use crate::config::ServerSettings;
 
 /// The default port of gossip, for join addresses without one.
@@ -18,7 +18,7 @@ const SERF_PORT: u16 = 4648;
 const HEARTBEAT_TTL_MIN: Duration = Duration::from_millis(200);
 
 /// Starts the server if the agent is one.
-pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
+pub(super) async fn start(parts: &Parts<'_>, secured: &Secured) -> anyhow::Result<Option<Server>> {
     let settings = parts.settings;
     if !settings.is_server() {
         return Ok(None);
@@ -43,11 +43,18 @@ pub(super) async fn start(parts: &Parts<'_>) -> anyhow::Result<Option<Server>> {
             .server
             .bootstrap_expect
             .unwrap_or_else(|| u32::from(settings.dev)),
-        retry_join: settings.server.retry_join.iter().map(|join| with_port(join)).collect(),
+        retry_join: settings
+            .server
+            .retry_join
+            .iter()
+            .map(|join| with_port(join, SERF_PORT))
+            .collect(),
         retry_interval: settings.server.retry_interval.unwrap_or(Duration::from_secs(30)),
         workers: settings.server.num_schedulers.unwrap_or(0),
         timing,
         gc: thresholds(&settings.server.thresholds),
+        security: secured.server.clone(),
+        gossip_keys: secured.gossip_keys.clone(),
         tags: BTreeMap::from([("build".to_owned(), version::NOMAD.to_owned())]),
     };
     Ok(Some(Server::start(config, Arc::clone(parts.clock), parts.tasks.clone()).await?))
@@ -68,15 +75,6 @@ fn heartbeats(server: &ServerSettings) -> HeartbeatLimits {
     }
 }
 
-/// Join addresses may leave out the port.
-fn with_port(address: &str) -> String {
-    let has_port = address.parse::<SocketAddr>().is_ok()
-        || address
-            .rsplit_once(':')
-            .is_some_and(|(host, port)| !host.contains(':') && port.parse::<u16>().is_ok());
-    if has_port { address.to_owned() } else { format!("{address}:{SERF_PORT}") }
-}
-
 fn thresholds(given: &BTreeMap<&'static str, Duration>) -> cos_state::garbage::Thresholds {
     let mut thresholds = cos_state::garbage::Thresholds::default();
     for (name, age) in given {
@@ -90,21 +88,4 @@ fn thresholds(given: &BTreeMap<&'static str, Duration>) -> cos_state::garbage::T
         }
     }
     thresholds
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_join_address_without_a_port_gets_the_usual_one() {
-        for (given, expected) in [
-            ("10.0.0.1", "10.0.0.1:4648"),
-            ("10.0.0.1:5000", "10.0.0.1:5000"),
-            ("host", "host:4648"),
-            ("[::1]:5000", "[::1]:5000"),
-        ] {
-            assert_eq!(with_port(given), expected);
-        }
-    }
 }

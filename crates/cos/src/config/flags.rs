@@ -16,7 +16,7 @@ pub(crate) struct Flags {
 }
 
 /// Flags that take a value, with what they are for.
-const VALUES: [(&str, &str); 15] = [
+const VALUES: [(&str, &str); 17] = [
     ("dc", "datacenter of this agent (default dc1)"),
     ("region", "region of this agent (default global)"),
     ("node", "name of this agent (default: the host name)"),
@@ -26,6 +26,8 @@ const VALUES: [(&str, &str); 15] = [
     ("bootstrap-expect", "how many servers begin the cluster"),
     ("join", "gossip address of a server to join; repeatable"),
     ("retry-join", "as -join"),
+    ("join-token", "what lets this agent join, from `cos token create` (COS_JOIN_TOKEN)"),
+    ("encrypt", "gossip key, 16, 24 or 32 bytes in base64"),
     ("retry-interval", "time between two rounds of joining"),
     ("servers", "RPC addresses of servers, for a client; comma-separated"),
     ("meta", "key=value fact about the node; repeatable"),
@@ -144,6 +146,12 @@ impl Settings {
                     })?;
                     self.server.bootstrap_expect = Some(count);
                 }
+                "join-token" => self.cluster.join_token = Some(text),
+                "encrypt" => {
+                    let parsed = cos_server::parse_key(value);
+                    parsed.map_err(|error| ConfigError::Invalid(format!("-encrypt: {error}")))?;
+                    self.server.encrypt = Some(text);
+                }
                 "retry-interval" => {
                     let interval = cos_jobspec::duration::parse(value).ok_or_else(|| {
                         ConfigError::Invalid(format!(
@@ -154,6 +162,10 @@ impl Settings {
                 }
                 other => unreachable!("-{other} is listed and not handled"),
             }
+        }
+        if self.cluster.join_token.is_none() {
+            let token = std::env::var("COS_JOIN_TOKEN").ok();
+            self.cluster.join_token = token.filter(|token| !token.is_empty());
         }
         if !joins.is_empty() {
             self.server.retry_join = joins;

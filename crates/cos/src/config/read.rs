@@ -3,7 +3,7 @@
 use cos_jobspec::Diagnostic;
 use cos_jobspec::hcl::{Body, Fields};
 
-use super::{Settings, client, server};
+use super::{Settings, client, security, server};
 
 /// Listeners whose ports the `ports` block names: Nomad's three, then our own.
 const PORTS: [&str; 7] = ["http", "rpc", "serf", "consul_http", "dns", "ingress", "ingress_ui"];
@@ -52,7 +52,9 @@ pub(super) fn settings(settings: &mut Settings, body: &Body) -> Vec<Diagnostic> 
         }
     });
     fields.block("server", |fields| server::read(&mut settings.server, fields));
+    fields.block("cluster", |fields| security::cluster(&mut settings.cluster, fields));
     let warnings = &mut settings.warnings;
+    fields.block("tls", |fields| security::tls(&mut settings.tls, warnings, fields));
     fields.block("client", |fields| client::read(&mut settings.client, warnings, fields));
     fields.labelled("plugin", |name, plugin| {
         plugin.accept(&["args"]);
@@ -96,7 +98,6 @@ fn external(settings: &mut Settings, fields: &mut Fields<'_>) {
     let mut unsafe_to_ignore = Vec::new();
     for (block, keys) in [
         ("acl", &["enabled"][..]),
-        ("tls", &["http", "rpc", "verify_https_client"][..]),
         ("vault", &["enabled"][..]),
         ("sentinel", &[][..]),
         ("audit", &["enabled"][..]),

@@ -95,12 +95,14 @@ pub(super) fn read(settings: &mut ServerSettings, fields: &mut Fields<'_>) {
             settings.thresholds.insert(key, age);
         }
     }
-    if let Some(entry) = fields.entry("encrypt") {
-        fields.report(
-            entry.key_span,
-            "`encrypt` is not supported yet",
-            "no key: gossiping in the clear although a key was given would be unsafe",
-        );
+    if let Some(key) = fields.string("encrypt") {
+        if cos_server::parse_key(&key).is_ok() {
+            settings.encrypt = Some(key);
+        } else if let Some(entry) = fields.entry("encrypt") {
+            let expected = "16, 24 or 32 bytes in base64, as `operator gossip keyring generate` \
+                            prints";
+            fields.report(entry.node.span, "`encrypt` is no gossip key", expected);
+        }
     }
     fields.accept(&NO_EFFECT);
     fields.accept(&JOB_LIMITS);

@@ -10,4 +10,5 @@ mod cluster;
 mod dev;
 mod docker;
 mod harness;
+mod identity;
 mod jobs;

@@ -13,19 +13,23 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt;
 use http::uri::PathAndQuery;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::client::Grpc;
-use tonic::transport::{Channel, Endpoint};
+use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Streaming};
+use tower::service_fn;
 
 use super::codec::{RawCodec, from_status};
 use super::{
     CALL_PREFIX, CONNECT_TIMEOUT, CONNECTION_WINDOW_BYTES, FRAME_BYTES_MAX, KEEPALIVE_INTERVAL,
     KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, RpcError, STREAM_PREFIX, STREAM_QUEUE_MESSAGES,
-    STREAM_WINDOW_BYTES,
+    STREAM_WINDOW_BYTES, Security,
 };
+use crate::tls::MaybeTls;
 use crate::{Fate, Tasks};
 
 /// How many peers are kept connected; beyond it the one that was not used for longest is let go.
@@ -38,6 +42,7 @@ const OPEN_TIMEOUT: Duration = Duration::from_secs(5);
 pub struct Client {
     pool: Arc<Mutex<Pool>>,
     pumps: Tasks,
+    security: Security,
 }
 
 #[derive(Debug, Default)]
@@ -47,9 +52,14 @@ struct Pool {
 }
 
 impl Client {
-    /// Makes a client without connections.
+    /// Makes a client without connections, which will speak in the clear.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Makes a client without connections.
+    pub fn secured(security: Security) -> Self {
+        Self { security, ..Self::default() }
     }
 
     /// Calls `method` of the peer at `address` (`host:port`) and waits for the answer.
@@ -131,20 +141,44 @@ impl Client {
             // Open streams keep their connection; only the pool lets go of it.
             oldest.map(|address| pool.channels.remove(&address));
         }
-        let channel = endpoint(address)?.connect_lazy();
+        let channel = connect(&endpoint(address)?, address, &self.security);
         pool.channels.insert(address.to_owned(), (now, channel.clone()));
         Ok(channel)
     }
 }
 
-/// How a connection is made. Mutual TLS belongs here: the scheme, and the peer's name that its
-/// certificate must bear.
+/// How connections to an address are made when they are needed.
+fn connect(endpoint: &Endpoint, address: &str, security: &Security) -> Channel {
+    let (address, security) = (address.to_owned(), security.clone());
+    let connector = service_fn(move |_: Uri| {
+        let (address, security) = (address.clone(), security.clone());
+        async move {
+            let stream = open(&address).await?;
+            let stream = match security {
+                Security::Plain => MaybeTls::Plain(stream),
+                Security::Tls { identity, upgrading } => match identity.call_server(stream).await {
+                    // A peer that was not changed over yet only knows the other way.
+                    Err(_) if upgrading => MaybeTls::Plain(open(&address).await?),
+                    secured => secured?,
+                },
+            };
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    endpoint.connect_with_connector_lazy(connector)
+}
+
+async fn open(address: &str) -> std::io::Result<TcpStream> {
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
 fn endpoint(address: &str) -> Result<Endpoint, RpcError> {
     let endpoint = Endpoint::from_shared(format!("http://{address}"))
         .map_err(|error| RpcError::Unreachable(format!("`{address}` is no address: {error}")))?;
     Ok(endpoint
         .connect_timeout(CONNECT_TIMEOUT)
-        .tcp_nodelay(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .max_frame_size(FRAME_BYTES_MAX)

@@ -63,6 +63,10 @@ pub(super) fn to_status(error: RpcError) -> Status {
 /// What a status means to the caller: one that the peer sent, or one that stands for a broken
 /// transport. The latter are told apart by their source, because the codes overlap.
 pub(super) fn from_status(status: &Status) -> RpcError {
+    // Whoever objects to a certificate has not looked at what was asked.
+    if let Some(text) = status.source().and_then(crate::tls::refusal) {
+        return RpcError::Unreachable(text);
+    }
     if let Some(text) = connect_failure(status) {
         return RpcError::Unreachable(text);
     }

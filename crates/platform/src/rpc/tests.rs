@@ -8,7 +8,9 @@ use bytes::Bytes;
 use tokio::net::TcpListener;
 use tokio::sync::{Notify, mpsc};
 
-use super::{Client, MESSAGE_BYTES_MAX, RpcError, STREAM_QUEUE_MESSAGES, Service, serve};
+use super::{
+    Client, MESSAGE_BYTES_MAX, Peer, RpcError, STREAM_QUEUE_MESSAGES, Security, Service, serve,
+};
 use crate::{Fate, Tasks};
 
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -30,7 +32,7 @@ impl Drop for OnDrop {
 
 #[async_trait]
 impl Service for Sample {
-    async fn call(&self, method: &str, body: Bytes) -> Result<Bytes, RpcError> {
+    async fn call(&self, _: &Peer, method: &str, body: Bytes) -> Result<Bytes, RpcError> {
         match method {
             "echo" => Ok(body),
             "length" => Ok(Bytes::from(body.len().to_string())),
@@ -45,6 +47,7 @@ impl Service for Sample {
 
     async fn stream(
         &self,
+        _: &Peer,
         method: &str,
         mut inbound: mpsc::Receiver<Bytes>,
         outbound: mpsc::Sender<Bytes>,
@@ -89,7 +92,7 @@ impl Server {
         let tasks = Tasks::new();
         let inner = tasks.clone();
         tasks.spawn("rpc", Fate::Vital, async move {
-            serve(listener, Arc::new(sample), &inner).await;
+            serve(listener, Arc::new(sample), Security::Plain, &inner).await;
         });
         Self { address, tasks, dropped }
     }

@@ -31,6 +31,7 @@ mod kv;
 mod nodes;
 mod plan;
 mod restore;
+mod trust;
 
 pub(super) use restore::Restoring;
 pub use restore::{RESTORE_BYTES_MAX, RESTORE_GAP};
@@ -159,6 +160,7 @@ impl<'a> Step<'a> {
             Command::SetSchedulerConfig(config) => Ok(self.set_scheduler_config(config)),
             Command::SetAutopilotConfig(config) => Ok(self.set_autopilot_config(config)),
             Command::Restore(part) => self.restore(part),
+            Command::Trust(change) => self.change_trust(change),
         }
     }
 

@@ -99,6 +99,7 @@ fn fold_event(digest: &mut Digest, state: &State, event: &Event) {
                 digest.word(entry.modify_index);
             }
         }
+        Event::TrustChanged => digest.word(state.trust.modify_index),
         Event::SchedulerConfigChanged => digest.word(state.scheduler_config.modify_index),
         Event::AutopilotConfigChanged => digest.word(state.autopilot_config.modify_index),
         Event::Restored => digest.word(state.floor),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
 use cos_model::kv::KvEntry;
+use cos_model::trust::Trust;
 use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, EvalStatus, Evaluation, Job, JobKey,
     Node, NodeId,
@@ -195,6 +196,11 @@ impl State {
     /// old deletions are forgotten, and never goes back.
     pub fn kv_index(&self, prefix: &str) -> u64 {
         self.kv.last_change(prefix)
+    }
+
+    /// Who may become a member of the cluster.
+    pub fn trust(&self) -> &Arc<Trust> {
+        &self.trust
     }
 
     /// How the scheduler works.

@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
+use cos_model::trust::Trust;
 use cos_model::{Allocation, Deployment, Evaluation, Job, JobKey, Node, stored};
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,8 @@ struct Image {
     restoring: Option<Restoring>,
     #[serde(default)]
     proposers: Vec<StoredProposer>,
+    #[serde(default)]
+    trust: Arc<Trust>,
     tables: TableIndexes,
 }
 
@@ -73,6 +76,8 @@ impl State {
             hash: 0,
             restoring: None,
             proposers: Vec::new(),
+            // A restore leaves membership to the cluster that it is done in.
+            trust: Arc::default(),
             tables: TableIndexes::default(),
             catalog: Catalog::default(),
             ..self.image()
@@ -110,6 +115,7 @@ impl State {
             autopilot_config: self.autopilot_config.clone(),
             restoring: self.restoring.clone(),
             proposers: self.proposers.to_stored(),
+            trust: Arc::clone(&self.trust),
             tables: self.tables,
         }
     }
@@ -134,6 +140,7 @@ impl From<Image> for State {
             autopilot_config: image.autopilot_config,
             restoring: image.restoring,
             proposers: Proposers::from_stored(image.proposers),
+            trust: image.trust,
             tables: image.tables,
             ..Self::default()
         };

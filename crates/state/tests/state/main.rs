@@ -35,3 +35,5 @@ mod script;
 mod snapshots;
 #[cfg(test)]
 mod strategies;
+#[cfg(test)]
+mod trust;

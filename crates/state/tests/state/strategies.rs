@@ -7,6 +7,7 @@ use cos_model::catalog::{CatalogChange, CatalogCheck, CatalogNode, Health, Servi
 use cos_model::kv::KvOp;
 use cos_model::link::AllocUpdate;
 use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
+use cos_model::trust::{JoinToken, SealedAuthority, TrustChange};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, Allocation, ClientStatus, DeploymentId, DeploymentStatus,
     DesiredStatus, DesiredTransition, EvalId, EvalStatus, Evaluation, Job, JobKey, JobKind, Node,
@@ -52,6 +53,32 @@ fn command() -> impl Strategy<Value = Command> {
         1 => any::<(bool, bool)>().prop_map(|(spread, memory_oversubscription)| {
             let rest = SchedulerConfig::default();
             Command::SetSchedulerConfig(SchedulerConfig { spread, memory_oversubscription, ..rest })
+        }),
+        1 => trust_change().prop_map(Command::Trust),
+    ]
+}
+
+fn trust_change() -> impl Strategy<Value = TrustChange> {
+    let bytes = || vec(0..3_u8, 0..2);
+    prop_oneof![
+        (0..3_u64, 0..3_u64, bytes()).prop_map(|(version, expected, sealed)| {
+            let authority = SealedAuthority { version, roots: Vec::new(), sealed };
+            TrustChange::SetAuthority { authority, expected }
+        }),
+        (0..3_u128, bytes(), 0..2_000_000_i64).prop_map(|(id, secret_hash, ends)| {
+            TrustChange::CreateToken(JoinToken {
+                id,
+                role: "client".to_owned(),
+                secret_hash,
+                created_at: Timestamp(0),
+                expires_at: Timestamp(ends),
+                used: None,
+            })
+        }),
+        (0..3_u128).prop_map(|id| TrustChange::RevokeToken { id }),
+        (0..3_u128, bytes(), bytes(), any::<bool>()).prop_map(|(id, secret_hash, key, server)| {
+            let role = if server { "server" } else { "client" }.to_owned();
+            TrustChange::UseToken { id, secret_hash, role, by: "a".to_owned(), key }
         }),
     ]
 }

@@ -198,6 +198,25 @@ impl Agent {
         self.cos(&["job", "run", &file.display().to_string()]).await.well()
     }
 
+    /// Waits until its process has ended by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let mut child = self.child.take().expect("it runs");
+        until("end of the agent", PATIENCE, || {
+            std::future::ready(child.try_wait().expect("it is our child"))
+        })
+        .await
+    }
+
+    /// Everything that it logged so far.
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.dir.join("log")).unwrap_or_default()
+    }
+
+    /// A place below its data directory.
+    pub(crate) fn data(&self, name: &str) -> PathBuf {
+        self.dir.join("data").join(name)
+    }
+
     fn log_end(&self) -> String {
         let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().collect();

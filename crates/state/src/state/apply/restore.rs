@@ -76,6 +76,8 @@ impl Step<'_> {
         restored.hash = self.state.hash;
         // Who asked before the restore may ask again after it.
         restored.proposers = self.state.proposers.clone();
+        // Who may belong to this cluster is not what another one's snapshot says.
+        restored.trust = Arc::clone(&self.state.trust);
         restored.restoring = None;
         restored.catalog.raise(index);
         *self.state = restored;

@@ -15,6 +15,7 @@ use cos_model::link::AllocUpdate;
 use cos_model::metric::NodeScore;
 use cos_model::node::HostVolume;
 use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
+use cos_model::trust::{JoinToken, TokenUse, TrustChange};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DeploymentId,
     DeploymentStatus, DesiredStatus, DesiredTransition, DriverState, EvalId, EvalStatus,
@@ -96,7 +97,8 @@ pub(super) fn after(command: &Command) -> Option<Command> {
         }),
         Command::SetSchedulerConfig(_) => Command::SetAutopilotConfig(autopilot_config()),
         Command::SetAutopilotConfig(_) => Command::Restore(restore_part()),
-        Command::Restore(_) => collect(),
+        Command::Restore(_) => Command::Trust(TrustChange::CreateToken(token())),
+        Command::Trust(_) => collect(),
         Command::Collect { .. } => return None,
     })
 }
@@ -121,6 +123,17 @@ fn restore_part() -> RestorePart {
 
 fn register_job() -> Command {
     Command::RegisterJob { job: Box::new(job()), expected_index: Some(0), eval: Some(eval(2)) }
+}
+
+fn token() -> JoinToken {
+    JoinToken {
+        id: 7,
+        role: "client".to_owned(),
+        secret_hash: vec![1, 2, 3],
+        created_at: Timestamp(1),
+        expires_at: Timestamp(2_000_000_000_000_000_000),
+        used: Some(TokenUse { at: Timestamp(2), by: "web-1".to_owned(), key: vec![4, 5] }),
+    }
 }
 
 fn collect() -> Command {
