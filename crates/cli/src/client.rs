@@ -96,6 +96,17 @@ impl Client {
         decode(response).await.map(Some)
     }
 
+    /// Reads JSON, also from an answer with this status of failure.
+    pub(crate) async fn read_even_if(&self, path: &str, status: u16) -> Result<Value, Failure> {
+        let response = self.send(Method::GET, path, None).await?;
+        if response.status().as_u16() != status {
+            return decode(response).await.map(|answer| answer.body);
+        }
+        let bytes = response.bytes().await.map_err(|error| Failure::new(causes(&error)))?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::new(format!("the answer is not JSON: {error}")))
+    }
+
     /// Reads JSON of what may come and go: null while it is not there.
     pub(crate) async fn watch(&self, path: &str) -> Result<Answer, Failure> {
         let response = self.send(Method::GET, path, None).await?;

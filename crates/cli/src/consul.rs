@@ -6,7 +6,8 @@ mod members;
 mod watch;
 
 use crate::command::{Command, Context, Failure, Flag, Program, Running, version_line};
-use crate::security;
+use crate::nomad::{AUTOPILOT_FLAGS, group};
+use crate::{security, snapshot};
 
 const fn switch(name: &'static str, help: &'static str) -> Flag {
     Flag { name, value: "", help }
@@ -129,6 +130,69 @@ pub(crate) const COMMANDS: &[Command] = &[
         ],
         members::list,
     ),
+    command(
+        "force-leave",
+        "<name>",
+        "Says that a server that does not answer has left for good",
+        &[
+            switch("prune", "Do not even list it any more."),
+            switch("wan", "Accepted; there is one pool."),
+        ],
+        group::force_leave,
+    ),
+    command(
+        "operator autopilot get-config",
+        "",
+        "Shows how the consensus group is looked after",
+        &[],
+        group::autopilot_config,
+    ),
+    command(
+        "operator autopilot set-config",
+        "",
+        "Changes how the consensus group is looked after",
+        &AUTOPILOT_FLAGS,
+        group::set_autopilot_config,
+    ),
+    command(
+        "operator autopilot state",
+        "",
+        "Shows how the servers do, as their leader sees them",
+        &[],
+        group::health,
+    ),
+    command(
+        "operator raft remove-peer",
+        "",
+        "Takes a server out of the consensus group",
+        &[
+            with("id", "id", "The server's id."),
+            with("address", "ip:port", "Its address, instead."),
+        ],
+        group::remove_peer,
+    ),
+    command(
+        "operator raft transfer-leader",
+        "",
+        "Hands the leadership over",
+        &[with("id", "id", "To this server (default: the one whose log is longest).")],
+        group::transfer_leadership,
+    ),
+    command(
+        "snapshot inspect",
+        "<file>",
+        "Checks a saved state and shows what is in it",
+        &[],
+        snapshot::inspect,
+    ),
+    command(
+        "snapshot restore",
+        "<file>",
+        "Replaces the cluster's state by a saved one",
+        &[],
+        snapshot::restore,
+    ),
+    command("snapshot save", "<file>", "Saves the cluster's state to a file", &[], snapshot::save),
     command(
         "operator raft list-peers",
         "",

@@ -24,6 +24,7 @@ mod flags;
 mod nomad;
 mod output;
 mod security;
+mod snapshot;
 mod suggest;
 
 use std::process::ExitCode;

@@ -7,6 +7,7 @@ mod diff;
 mod evaluation;
 mod exec;
 mod find;
+pub(crate) mod group;
 mod init;
 mod job;
 mod logs;
@@ -18,7 +19,7 @@ mod status;
 mod submit;
 
 use crate::command::{Command, Context, Failure, Flag, Running, version_line};
-use crate::security;
+use crate::{security, snapshot};
 
 const JSON: Flag = switch("json", "Print the answer as JSON.");
 const TEMPLATE: Flag = with("t", "template", "Print the answer through a Go template.");
@@ -80,6 +81,24 @@ const PLAN_FLAGS: [Flag; 9] = source_and([
 
 const VALIDATE_FLAGS: [Flag; 6] =
     source_and([switch("json", "The file holds JSON. (Recognised by itself.)")]);
+
+pub(crate) const AUTOPILOT_FLAGS: [Flag; 8] = [
+    with("cleanup-dead-servers", "true|false", "Whether replaced servers that died are let go."),
+    with("last-contact-threshold", "200ms", "How long a healthy server may be silent."),
+    with("max-trailing-logs", "250", "How many entries a healthy server may lag behind."),
+    with("min-quorum", "0", "Below so many voters none is let go for being dead."),
+    with("server-stabilization-time", "10s", "How long a server must be healthy before it votes."),
+    with("enable-redundancy-zones", "true|false", "Whether of each zone only one server votes."),
+    with("disable-upgrade-migration", "true|false", "Refused unless false."),
+    with("enable-custom-upgrades", "true|false", "Refused unless false."),
+];
+
+const SNAPSHOT_AGENT_FLAGS: [Flag; 4] = [
+    with("interval", "1h", "Time between two files (default 1h)."),
+    with("retain", "30", "How many files are kept (default 30)."),
+    with("local-path", "directory", "Where files are kept (default: here)."),
+    switch("once", "Save once and end, with an error if that failed."),
+];
 
 /// All commands.
 pub(crate) const COMMANDS: &[Command] = &[
@@ -411,6 +430,30 @@ pub(crate) const COMMANDS: &[Command] = &[
         node::status,
     ),
     command(
+        "operator autopilot get-config",
+        &[],
+        "",
+        "Shows how the consensus group is looked after",
+        &[JSON, TEMPLATE],
+        group::autopilot_config,
+    ),
+    command(
+        "operator autopilot health",
+        &["operator autopilot state"],
+        "",
+        "Shows how the servers do, as their leader sees them",
+        &[JSON, TEMPLATE],
+        group::health,
+    ),
+    command(
+        "operator autopilot set-config",
+        &[],
+        "",
+        "Changes how the consensus group is looked after",
+        &AUTOPILOT_FLAGS,
+        group::set_autopilot_config,
+    ),
+    command(
         "operator gossip keyring generate",
         &[],
         "",
@@ -459,12 +502,82 @@ pub(crate) const COMMANDS: &[Command] = &[
         operator::list_peers,
     ),
     command(
+        "operator raft remove-peer",
+        &[],
+        "",
+        "Takes a server out of the consensus group",
+        &[
+            with("peer-id", "id", "The server's id, as `operator raft list-peers` shows it."),
+            with("peer-address", "ip:port", "The server's address, instead."),
+        ],
+        group::remove_peer,
+    ),
+    command(
+        "operator raft transfer-leadership",
+        &["operator raft transfer-leader"],
+        "",
+        "Hands the leadership over",
+        &[
+            with("peer-id", "id", "To this server (default: the one whose log is longest)."),
+            with("peer-address", "ip:port", "To the server at this address."),
+        ],
+        group::transfer_leadership,
+    ),
+    command(
         "operator scheduler get-config",
         &[],
         "",
         "Shows how the scheduler works",
         &[JSON, TEMPLATE],
         operator::scheduler,
+    ),
+    command(
+        "operator snapshot agent",
+        &[],
+        "",
+        "Saves the state at intervals, until it is stopped",
+        &SNAPSHOT_AGENT_FLAGS,
+        snapshot::agent,
+    ),
+    command(
+        "operator snapshot hash",
+        &[],
+        "",
+        "Shows the digest of what a server holds",
+        &[switch("stale", "What the asked server has will do."), JSON, TEMPLATE],
+        snapshot::hash,
+    ),
+    command(
+        "operator snapshot inspect",
+        &[],
+        "<file>",
+        "Checks a saved state and shows what is in it",
+        &[JSON, TEMPLATE],
+        snapshot::inspect,
+    ),
+    command(
+        "operator snapshot restore",
+        &[],
+        "<file>",
+        "Replaces the cluster's state by a saved one",
+        &[],
+        snapshot::restore,
+    ),
+    command(
+        "operator snapshot save",
+        &[],
+        "[file]",
+        "Saves the cluster's state to a file",
+        &[switch("stale", "What the asked server has will do.")],
+        snapshot::save,
+    ),
+    command(
+        "server force-leave",
+        &["server-force-leave"],
+        "<name>",
+        "Says that a server that does not answer has left for good",
+        &[switch("prune", "Do not even list it any more.")],
+        group::force_leave,
     ),
     command(
         "server join",

@@ -78,8 +78,7 @@ async fn get(consul: &Consul, key: String, params: &Params) -> Result<Response, 
     };
     let (index, found) =
         wait_for(control.as_ref(), &stopping, wait, std::slice::from_ref(&topic), read).await?;
-    let known_leader = control.leadership().leader_id.is_some();
-    let headers = index_headers(index, known_leader);
+    let headers = index_headers(consul, index);
     if found.is_empty() && !(keys_only && key.is_empty()) {
         return Ok((StatusCode::NOT_FOUND, headers).into_response());
     }

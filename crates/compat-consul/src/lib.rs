@@ -33,8 +33,10 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
-use axum::routing::{any, get, put};
+use axum::routing::{MethodRouter, any, get, put};
+use cos_http::group::Route;
 use cos_http::{Api, ApiError};
 use cos_model::catalog::{Catalog, CatalogChange, Health};
 use tokio::sync::watch;
@@ -82,10 +84,27 @@ pub fn router(consul: Consul) -> Router {
         .route("/v1/status/leader", get(status::leader))
         .route("/v1/status/peers", get(status::peers))
         .route("/v1/operator/raft/configuration", get(status::raft_configuration))
+        .route("/v1/operator/raft/peer", group_route(Route::Peer))
+        .route("/v1/operator/raft/transfer-leader", group_route(Route::Leadership))
+        .route("/v1/operator/autopilot/configuration", group_route(Route::Autopilot))
+        .route("/v1/operator/autopilot/health", group_route(Route::Health))
+        .route("/v1/snapshot", group_route(Route::Snapshot))
+        .route("/v1/snapshot/hash", group_route(Route::Hash))
+        .route("/v1/agent/force-leave/{name}", put(status::force_leave))
         .route("/v1/cos/catalog", get(catalog::whole))
         .merge(refused_routes())
         .fallback(|| async { StatusCode::NOT_FOUND })
         .with_state(consul)
+}
+
+/// What the dialects answer alike; a server's to answer.
+fn group_route(route: Route) -> MethodRouter<Consul> {
+    any(move |State(consul): State<Consul>, request: Request| async move {
+        if consul.api.control.is_none() {
+            return status::ask_a_server(&consul, request).await;
+        }
+        cos_http::group::answer(&consul.api, route, request).await
+    })
 }
 
 fn agent_routes() -> Router<Consul> {
@@ -130,7 +149,7 @@ fn catalog_routes() -> Router<Consul> {
 
 /// What clients may ask for and cos does not do yet, told instead of a bare 404.
 fn refused_routes() -> Router<Consul> {
-    const FAMILIES: [(&str, &str); 9] = [
+    const FAMILIES: [(&str, &str); 8] = [
         ("/v1/session/{*rest}", "sessions"),
         ("/v1/txn", "transactions"),
         ("/v1/query/{*rest}", "prepared queries"),
@@ -139,7 +158,6 @@ fn refused_routes() -> Router<Consul> {
         ("/v1/connect/{*rest}", "the service mesh"),
         ("/v1/config/{*rest}", "configuration entries"),
         ("/v1/coordinate/{*rest}", "network coordinates"),
-        ("/v1/snapshot", "snapshots over the Consul dialect"),
     ];
     FAMILIES.into_iter().fold(Router::new(), |router, (path, what)| {
         let refuse = any(move || async move {

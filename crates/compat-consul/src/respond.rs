@@ -88,7 +88,9 @@ pub(crate) async fn from_catalog_whole(
     check_place(consul, params)?;
     let options = Read::from_params(params)?;
     let (index, catalog) = newer(consul, &options, index_of).await;
-    Ok(json(&read(&catalog)?, index, options.pretty))
+    let mut response = plain_json(&read(&catalog)?, options.pretty);
+    response.headers_mut().extend(index_headers(consul, index));
+    Ok(response)
 }
 
 /// Waits for something newer than the request knows. Returns the index, never zero, and the catalog.
@@ -141,13 +143,6 @@ pub(crate) fn filtered(filter: Option<&Filter>, value: Value) -> Value {
     }
 }
 
-/// Answers with JSON at an index.
-pub(crate) fn json(value: &Value, index: u64, pretty: bool) -> Response {
-    let mut response = plain_json(value, pretty);
-    response.headers_mut().extend(index_headers(index, true));
-    response
-}
-
 /// Answers with JSON that has no index.
 pub(crate) fn plain_json(value: &Value, pretty: bool) -> Response {
     let body = if pretty {
@@ -164,8 +159,9 @@ pub(crate) fn plain_json(value: &Value, pretty: bool) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The headers of every read.
-pub(crate) fn index_headers(index: u64, known_leader: bool) -> HeaderMap {
+/// The headers of every read: the index, and how fresh what this agent knows is.
+pub(crate) fn index_headers(consul: &Consul, index: u64) -> HeaderMap {
+    let (known_leader, last_contact) = freshness(consul);
     let mut headers = HeaderMap::new();
     let number = |number: u64| HeaderValue::from(number.max(1));
     headers.insert(HeaderName::from_static("x-consul-index"), number(index));
@@ -173,6 +169,18 @@ pub(crate) fn index_headers(index: u64, known_leader: bool) -> HeaderMap {
         HeaderName::from_static("x-consul-knownleader"),
         HeaderValue::from_static(if known_leader { "true" } else { "false" }),
     );
-    headers.insert(HeaderName::from_static("x-consul-lastcontact"), HeaderValue::from_static("0"));
+    let contact = HeaderValue::from(u64::try_from(last_contact).unwrap_or(u64::MAX));
+    headers.insert(HeaderName::from_static("x-consul-lastcontact"), contact);
     headers
+}
+
+/// Whether a leader is known, and how many milliseconds ago this agent heard of it. An agent that
+/// is no server knows whether it is connected to one, and not for how long it was not.
+fn freshness(consul: &Consul) -> (bool, u128) {
+    let Some(control) = &consul.api.control else {
+        return (matches!(consul.api.agent.health().client, Some(Ok(()))), 0);
+    };
+    let leadership = control.leadership();
+    let is_known = leadership.is_leader || leadership.leader_id.is_some();
+    (is_known, leadership.last_contact.as_millis())
 }

@@ -1,8 +1,8 @@
 //! `/v1/status` and the consensus group, answered by a server.
 
-use axum::extract::{Request, State};
+use axum::extract::{Path, Request, State};
 use axum::response::Response;
-use cos_http::ApiError;
+use cos_http::{ApiError, Params};
 use cos_model::link::ServerAddress;
 use serde_json::{Value, json};
 
@@ -70,4 +70,14 @@ pub(crate) async fn raft_configuration(
         .collect();
     let answer = json!({ "Servers": servers, "Index": leadership.applied_index });
     Ok(plain_json(&answer, false))
+}
+
+pub(crate) async fn force_leave(
+    State(consul): State<Consul>,
+    Path(name): Path<String>,
+    params: Params,
+    request: Request,
+) -> Result<Response, ApiError> {
+    let Some(control) = &consul.api.control else { return ask_a_server(&consul, request).await };
+    cos_http::group::force_leave(control.as_ref(), &name, &params).await
 }

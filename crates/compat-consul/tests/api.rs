@@ -19,7 +19,8 @@ use cos_model::link::ServerAddress;
 use cos_model::{ServerId, Timestamp};
 use cos_platform::Tasks;
 use cos_state::{
-    Command, Committed, ControlPlane, Leadership, Member, ProposeError, Reply, State, Topic,
+    Command, Committed, ControlPlane, GroupChange, GroupError, GroupHealth, Leadership, Member,
+    ProposeError, Reply, State, Topic,
 };
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -111,6 +112,19 @@ impl ControlPlane for Fake {
 
     fn peers(&self) -> Vec<(ServerId, String, bool)> {
         vec![(ServerId::from_bits(1), "10.0.0.1:4647".to_owned(), true)]
+    }
+
+    async fn change_group(&self, change: GroupChange) -> Result<Option<ServerId>, GroupError> {
+        match change {
+            GroupChange::Transfer(to) => Ok(to),
+            GroupChange::Remove(id) if id.bits() == 1 => Ok(None),
+            GroupChange::Forget { name, .. } if name == "s1" => Ok(None),
+            other => Err(GroupError::NotFound(format!("{other:?}"))),
+        }
+    }
+
+    async fn group_health(&self) -> Result<GroupHealth, GroupError> {
+        Err(GroupError::NoLeader)
     }
 
     fn new_id(&self) -> u128 {

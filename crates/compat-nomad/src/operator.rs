@@ -1,11 +1,12 @@
 //! `/v1/operator/…`: the consensus group, and how the scheduler works.
 
 use axum::Router;
-use axum::extract::State;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use axum::routing::get;
+use axum::routing::{MethodRouter, any, get};
 use cos_http::body::RawBody;
+use cos_http::group::Route;
 use cos_http::params::is_pretty;
 use cos_http::{ApiError, Body, Params, ReadOptions, Reply};
 use cos_state::{Command, SchedulerConfig, Topic};
@@ -20,7 +21,21 @@ pub(crate) fn routes() -> Router<Nomad> {
             "/v1/operator/scheduler/configuration",
             get(scheduler).put(set_scheduler).post(set_scheduler),
         )
+        .route("/v1/operator/raft/peer", group(Route::Peer))
+        .route("/v1/operator/raft/transfer-leadership", group(Route::Leadership))
+        .route("/v1/operator/autopilot/configuration", group(Route::Autopilot))
+        .route("/v1/operator/autopilot/health", group(Route::Health))
+        .route("/v1/operator/snapshot", group(Route::Snapshot))
+        .route("/v1/operator/snapshot/hash", group(Route::Hash))
+        .route("/v1/agent/force-leave", group(Route::ForceLeave))
         .route("/v1/operator/license", get(|| async { StatusCode::NO_CONTENT }))
+}
+
+/// What the dialects answer alike.
+fn group(route: Route) -> MethodRouter<Nomad> {
+    any(move |State(nomad): State<Nomad>, request: Request| async move {
+        cos_http::group::answer(&nomad.api, route, request).await
+    })
 }
 
 async fn raft_configuration(

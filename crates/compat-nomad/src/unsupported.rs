@@ -39,11 +39,6 @@ const MISSING: [(&str, &[&str]); 13] = [
     (
         "this operator route",
         &[
-            "/v1/operator/raft/peer",
-            "/v1/operator/raft/transfer-leadership",
-            "/v1/operator/autopilot/configuration",
-            "/v1/operator/autopilot/health",
-            "/v1/operator/snapshot",
             "/v1/operator/keyring/{*rest}",
             "/v1/operator/upgrade-check/{*rest}",
             "/v1/operator/utilization",
@@ -52,7 +47,6 @@ const MISSING: [(&str, &[&str]); 13] = [
     (
         "this agent route",
         &[
-            "/v1/agent/force-leave",
             "/v1/agent/host",
             "/v1/agent/monitor/export",
             "/v1/agent/reload",

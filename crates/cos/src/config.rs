@@ -19,6 +19,7 @@ use cos_jobspec::hcl;
 use cos_model::Value;
 
 mod addresses;
+mod autopilot;
 mod client;
 mod flags;
 mod read;
@@ -43,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) ports: BTreeMap<String, i32>,
     pub(crate) log_level: Option<String>,
     pub(crate) server: ServerSettings,
+    pub(crate) autopilot: cos_state::AutopilotConfig,
     pub(crate) client: ClientSettings,
     pub(crate) cluster: security::ClusterSettings,
     pub(crate) tls: security::TlsSettings,
@@ -71,6 +73,8 @@ pub(crate) struct ServerSettings {
     pub(crate) closed_heartbeat_grace: Option<Duration>,
     pub(crate) goodbye_heartbeat_grace: Option<Duration>,
     pub(crate) thresholds: BTreeMap<&'static str, Duration>,
+    pub(crate) zone: Option<String>,
+    pub(crate) never_votes: Option<bool>,
 }
 
 /// `client { … }`.

@@ -24,6 +24,46 @@ pub fn parse(text: &str) -> Result<Duration, ParseDurationError> {
     parse_nanos(text).map(Duration::from_nanos).ok_or_else(|| ParseDurationError(text.to_owned()))
 }
 
+/// Writes a duration as Go does: `250ms`, `10s`, `1m30s`, `1h0m0s`.
+pub fn show(duration: Duration) -> String {
+    let nanos = duration.as_nanos();
+    let decimal = |unit: u128, name: &str| {
+        let (whole, part) = (nanos / unit, nanos % unit);
+        let width = unit.ilog10() as usize;
+        let fraction = format!("{part:0width$}");
+        let fraction = fraction.trim_end_matches('0');
+        if fraction.is_empty() || part == 0 {
+            format!("{whole}{name}")
+        } else {
+            format!("{whole}.{fraction}{name}")
+        }
+    };
+    match nanos {
+        0 => "0s".to_owned(),
+        1..1_000 => format!("{nanos}ns"),
+        1_000..1_000_000 => decimal(1_000, "\u{b5}s"),
+        1_000_000..1_000_000_000 => decimal(1_000_000, "ms"),
+        _ => {
+            let seconds = duration.as_secs();
+            let (hours, minutes) = (seconds / 3600, seconds / 60 % 60);
+            let rest = duration.saturating_sub(Duration::from_secs(seconds / 60 * 60));
+            let rest = if rest < Duration::from_secs(1) && !rest.is_zero() {
+                format!("0.{}s", format!("{:09}", rest.as_nanos()).trim_end_matches('0'))
+            } else {
+                let part = format!("{:09}", rest.subsec_nanos());
+                let part = part.trim_end_matches('0');
+                let dot = if part.is_empty() { "" } else { "." };
+                format!("{}{dot}{part}s", rest.as_secs())
+            };
+            match (hours, minutes) {
+                (0, 0) => rest,
+                (0, minutes) => format!("{minutes}m{rest}"),
+                (hours, minutes) => format!("{hours}h{minutes}m{rest}"),
+            }
+        }
+    }
+}
+
 fn parse_nanos(text: &str) -> Option<u64> {
     if text == "0" {
         return Some(0);
@@ -65,6 +105,24 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: Option<u64>) {
         assert_eq!(parse_nanos(text), expected, "{text}");
+    }
+
+    #[test]
+    fn durations_are_written_as_go_writes_them() {
+        let check = |nanos: u64, expected: &str| {
+            let duration = Duration::from_nanos(nanos);
+            assert_eq!(show(duration), expected);
+            assert_eq!(parse(expected), Ok(duration));
+        };
+        check(0, "0s");
+        check(7, "7ns");
+        check(1_500, "1.5\u{b5}s");
+        check(200_000_000, "200ms");
+        check(1_020_000, "1.02ms");
+        check(10_000_000_000, "10s");
+        check(1_500_000_000, "1.5s");
+        check(60_500_000_000, "1m0.5s");
+        check(5_400_000_000_000, "1h30m0s");
     }
 
     #[test]

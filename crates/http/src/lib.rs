@@ -21,17 +21,19 @@
 //!
 //! # Deliberately absent
 //!
-//! - Shapes of Nomad's or Consul's JSON.
+//! - Shapes of Nomad's or Consul's JSON, besides what both have alike ([`group`]).
 //! - Access control by tokens.
 
 pub mod agent;
 pub mod api;
+pub mod archive;
 pub mod blocking;
 pub mod body;
 pub mod duration;
 pub mod error;
 pub mod filter;
 pub mod forward;
+pub mod group;
 pub mod listener;
 pub mod local;
 pub mod metrics;
@@ -40,6 +42,7 @@ pub mod page;
 pub mod params;
 pub mod reply;
 pub mod security;
+pub mod snapshot;
 mod status;
 mod ui;
 

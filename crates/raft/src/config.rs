@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use cos_model::ServerId;
 
+use crate::recovery::Recovery;
+
 /// The configuration of one server.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -18,6 +20,8 @@ pub struct Config {
     pub timings: Timings,
     /// After how many entries a snapshot is taken.
     pub snapshot_entries: u64,
+    /// The group as it is to be from now on, because its majority is lost for good.
+    pub recover: Option<Recovery>,
 }
 
 impl Config {
@@ -29,6 +33,7 @@ impl Config {
             data_dir: data_dir.into(),
             timings: Timings::default(),
             snapshot_entries: 8192,
+            recover: None,
         }
     }
 }

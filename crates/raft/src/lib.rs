@@ -20,6 +20,7 @@ mod machine;
 mod metrics;
 mod network;
 mod raft;
+mod recovery;
 mod snapshot;
 mod store;
 #[cfg(test)]
@@ -30,8 +31,9 @@ mod wire;
 pub use config::{Config, Timings};
 pub use machine::{Encode, StateMachine};
 pub use metrics::{Contact, Metrics};
-pub use network::{Transport, TransportError};
+pub use network::{Transport, TransportError, is_from_leader};
 pub use raft::{
     BarrierError, HandleError, MembershipError, PROPOSAL_BYTES_MAX, ProposeError, Raft, StartError,
     TransferError, WaitError,
 };
+pub use recovery::Recovery;

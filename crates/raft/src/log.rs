@@ -22,7 +22,7 @@ use cos_platform::{Disk, DiskFile};
 use tokio::sync::{mpsc, oneshot};
 
 pub(crate) use record::{kind, number};
-pub(crate) use recovery::OpenLogError;
+pub(crate) use recovery::{OpenLogError, advice};
 #[cfg(test)]
 pub(crate) use state::State;
 pub(crate) use state::{Mark, Vote};

@@ -63,6 +63,11 @@ pub trait Transport: Send + Sync + 'static {
     ) -> Result<Bytes, TransportError>;
 }
 
+/// Whether only a leader sends messages with this name.
+pub fn is_from_leader(method: &str) -> bool {
+    matches!(method, APPEND | SNAPSHOT | TRANSFER)
+}
+
 /// Makes the engine's connections.
 pub(crate) struct Network {
     own: ServerId,

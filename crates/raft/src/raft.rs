@@ -26,6 +26,7 @@ use crate::log::{Layout, Log};
 use crate::machine::{Applier, StateMachine};
 use crate::metrics::{Contact, Metrics};
 use crate::network::{Network, Transport};
+use crate::recovery;
 use crate::snapshot::Snapshots;
 use crate::store::Store;
 use crate::types::{Engine, Payload, Types};
@@ -80,6 +81,9 @@ pub enum StartError {
     /// The snapshots are unusable; the message says what helps.
     #[error("the raft snapshots cannot be used: {0}")]
     Snapshot(String),
+    /// The group cannot be made what an operator says that is left of it.
+    #[error("the consensus group cannot be recovered: {0}")]
+    Recovery(String),
     /// The timings contradict each other.
     #[error("the raft timings are impossible: {0}")]
     Timings(String),
@@ -186,6 +190,9 @@ impl Raft {
         let log = tokio::task::spawn_blocking(open)
             .await
             .map_err(|error| StartError::Engine(error.to_string()))??;
+        if let Some(wanted) = &config.recover {
+            recovery::apply(&log, id, wanted).await.map_err(StartError::Recovery)?;
+        }
         let (progress_sender, progress) = watch::channel(0);
         let applier = Applier::new(machine, snapshots, progress_sender);
         let campaign = Arc::new(Campaign::default());

@@ -17,7 +17,7 @@ use cos_platform::disk::TEMPORARY_SUFFIX;
 
 use crate::bytes::{Reader, Writer};
 use crate::codec::{self, DecodeError};
-use crate::log::Mark;
+use crate::log::{Mark, advice};
 use crate::types::{Snapshot, SnapshotMeta};
 
 const MAGIC: &[u8; 8] = b"cossnap1";
@@ -41,10 +41,9 @@ pub(crate) enum SnapshotError {
         source: io::Error,
     },
     #[error(
-        "the log in {directory} starts after entry {purged}, but no whole snapshot reaches that \
-         far ({problem}); to recover, move the directory {directory} away and start the server \
-         again: it gets everything back from the other servers, or, where it is the only one, \
-         from a saved snapshot"
+        "the log starts after entry {purged}, but no whole snapshot reaches that far ({problem}, in \
+         {directory}); {advice}",
+        advice = advice(.directory)
     )]
     Missing { directory: String, purged: u64, problem: String },
 }

@@ -199,9 +199,12 @@ async fn servers_join_and_leave() {
     let fourth = cluster.join().await;
     let (id, address) = cluster.address(fourth);
     let raft = cluster.server(leader).clone();
-    within(raft.add_server(id, address.clone())).await.unwrap();
+    within(raft.add_learner(id, address.clone())).await.unwrap();
+    assert_eq!(raft.metrics().borrow().voters.len(), 3);
+    within(raft.add_learner(id, address)).await.unwrap();
+    within(raft.promote(id)).await.unwrap();
     assert_eq!(raft.metrics().borrow().voters.len(), 4);
-    within(raft.add_server(id, address)).await.unwrap();
+    within(raft.promote(id)).await.unwrap();
     let index = cluster.propose(leader, "b").await;
     cluster.applied_everywhere(index).await;
     assert_eq!(cluster.state(fourth), ["a", "b"]);
@@ -209,8 +212,12 @@ async fn servers_join_and_leave() {
     let follower = cluster.server((leader + 1) % 3);
     let refused = follower.remove_server(id).await;
     assert!(matches!(refused, Err(MembershipError::NotLeader { leader: Some(_) })), "{refused:?}");
+    within(raft.demote(id)).await.unwrap();
+    assert_eq!(raft.metrics().borrow().voters.len(), 3);
+    assert!(raft.metrics().borrow().learners.contains_key(&id));
     within(raft.remove_server(id)).await.unwrap();
     within(raft.remove_server(id)).await.unwrap();
+    assert!(!raft.metrics().borrow().learners.contains_key(&id));
     assert_eq!(raft.metrics().borrow().voters.len(), 3);
     cluster.stop().await;
 }
@@ -283,7 +290,9 @@ fn futures_can_be_sent_between_threads() {
     check(Raft::shutdown);
     check(Raft::failed);
     check(|raft| raft.initialize(BTreeMap::new()));
-    check(|raft| raft.add_server(ServerId::from_bits(1), String::new()));
+    check(|raft| raft.add_learner(ServerId::from_bits(1), String::new()));
+    check(|raft| raft.promote(ServerId::from_bits(1)));
+    check(|raft| raft.demote(ServerId::from_bits(1)));
     check(|raft| raft.remove_server(ServerId::from_bits(1)));
     check(|raft| raft.transfer_leadership(None));
     check(|raft| raft.wait_applied(1, PATIENCE));

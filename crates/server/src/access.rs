@@ -22,7 +22,7 @@ pub(crate) enum Callers {
 pub(crate) const CONSENSUS: &str = "raft.";
 
 /// The table.
-pub(crate) const METHODS: [(&str, Callers); 12] = [
+pub(crate) const METHODS: [(&str, Callers); 13] = [
     (CONSENSUS, Callers::Servers),
     (wire::PROPOSE, Callers::Servers),
     (wire::BARRIER, Callers::Servers),
@@ -30,6 +30,7 @@ pub(crate) const METHODS: [(&str, Callers); 12] = [
     (wire::STATUS, Callers::Servers),
     (wire::CONFIRMATIONS, Callers::Servers),
     (wire::LEADER_WATCH, Callers::Servers),
+    (wire::GROUP, Callers::Servers),
     (wire::KEYRING, Callers::Servers),
     (wire::AGENT_STREAM, Callers::Members),
     (wire::AGENT_QUERY, Callers::Members),

@@ -9,6 +9,7 @@ use cos_model::link::ServerAddress;
 
 use crate::heartbeat::Limits;
 use crate::trust::Security;
+use cos_state::AutopilotConfig;
 use cos_state::garbage::Thresholds;
 
 /// Everything a server needs to know.
@@ -43,6 +44,12 @@ pub struct Config {
     pub security: Security,
     /// The key with which gossip is encrypted first; keys that were stored since win.
     pub gossip_keys: Vec<Vec<u8>>,
+    /// The failure zone that this server is in; empty if zones do not matter.
+    pub zone: String,
+    /// Whether this server only follows and never votes.
+    pub never_votes: bool,
+    /// How the consensus group is looked after until somebody sets it otherwise.
+    pub autopilot: AutopilotConfig,
     /// Further tags that gossip spreads, such as `build`. Keep them few and short.
     pub tags: BTreeMap<String, String>,
 }
@@ -123,6 +130,9 @@ impl Config {
             gc: Thresholds::default(),
             security: Security::Plain,
             gossip_keys: Vec::new(),
+            zone: String::new(),
+            never_votes: false,
+            autopilot: AutopilotConfig::default(),
             tags: BTreeMap::new(),
         }
     }

@@ -324,8 +324,8 @@ impl Duties {
             | Event::KvChanged(_)
             | Event::SchedulerConfigChanged
             | Event::TrustChanged
+            | Event::AutopilotConfigChanged
             | Event::Restored => {}
-            Event::AutopilotConfigChanged => self.members_changed = true,
         }
     }
 

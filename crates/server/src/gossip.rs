@@ -98,6 +98,7 @@ pub(crate) struct Gossip {
 #[derive(Debug)]
 enum Command {
     Announce(SocketAddr),
+    Forget { address: SocketAddr, prune: bool, done: oneshot::Sender<()> },
     Leave(oneshot::Sender<()>),
 }
 
@@ -119,6 +120,7 @@ impl Gossip {
             runtime: AccumulatingRuntime::new(),
             timers: BTreeMap::new(),
             timers_made: 0,
+            forgotten: BTreeMap::new(),
             socket,
             publish,
             keyring: keyring.clone(),
@@ -138,6 +140,15 @@ impl Gossip {
     /// A watch on the peers.
     pub(crate) fn watch(&self) -> watch::Receiver<Peers> {
         self.peers.clone()
+    }
+
+    /// Believes of a member that does not answer that it has left; with `prune` it is not even
+    /// listed. One that is back is listed as it is.
+    pub(crate) async fn forget(&self, address: SocketAddr, prune: bool) {
+        let (done, when_done) = oneshot::channel();
+        if self.commands.send(Command::Forget { address, prune, done }).await.is_ok() {
+            drop(when_done.await);
+        }
     }
 
     /// Where this server's gossip is reached.
@@ -175,6 +186,9 @@ struct Member {
     runtime: AccumulatingRuntime<Identity>,
     timers: BTreeMap<(Instant, u64), Timer<Identity>>,
     timers_made: u64,
+    /// Members that somebody said have left, by address: of which generation, and whether they are
+    /// listed no more. As many as there are addresses at most.
+    forgotten: BTreeMap<SocketAddr, (u64, bool)>,
     socket: UdpSocket,
     publish: watch::Sender<Peers>,
     keyring: Keyring,
@@ -265,6 +279,12 @@ impl Member {
             Command::Announce(to) => {
                 self.protocol.announce(Identity::stranger(to), &mut self.runtime)
             }
+            Command::Forget { address, prune, done } => {
+                self.forget(address, prune);
+                self.flush().await;
+                let _ = done.send(());
+                return;
+            }
             Command::Leave(done) => {
                 self.leave().await;
                 let _ = done.send(());
@@ -273,6 +293,17 @@ impl Member {
         };
         if let Err(error) = done {
             tracing::debug!(%error, "gossip command");
+        }
+    }
+
+    fn forget(&mut self, address: SocketAddr, prune: bool) {
+        let generation = self
+            .protocol
+            .iter_membership_state()
+            .find(|member| member.id().address == address)
+            .map(|member| member.id().generation);
+        if let Some(generation) = generation {
+            self.forgotten.insert(address, (generation, prune));
         }
     }
 
@@ -320,7 +351,20 @@ impl Member {
             .protocol
             .iter_membership_state()
             .filter(|member| !member.id().tags.is_empty() && member.id().address != own.address)
-            .map(|member| (member.id().address, entry(member.id(), member.state())))
+            .filter_map(|member| {
+                let mut peer = entry(member.id(), member.state());
+                let forgotten = self.forgotten.get(&peer.address);
+                if let Some((generation, prune)) = forgotten
+                    && *generation == member.id().generation
+                    && !peer.is_alive()
+                {
+                    if *prune {
+                        return None;
+                    }
+                    peer.status = MemberStatus::Left;
+                }
+                Some((peer.address, peer))
+            })
             .collect();
         peers.insert(own.address, own_entry(own));
         peers.into_values().collect()

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::shared::Shared;
 use crate::wire::{self, Liveness};
-use crate::{access, agents, bootstrap, gossip, queries, trust, vigil};
+use crate::{access, agents, bootstrap, gossip, group, queries, trust, vigil};
 
 /// The server's side of the cluster's own protocol.
 #[derive(Clone, Debug)]
@@ -31,6 +31,10 @@ impl Service for Rpc {
                 Ok(Bytes::new())
             }
             wire::STATUS => Ok(wire::encode(&bootstrap::status(shared).await)),
+            wire::GROUP => {
+                let ask = read(method, &body)?;
+                Ok(wire::encode(&group::answer(shared, ask).await))
+            }
             wire::AGENT_QUERY => {
                 let query = read(method, &body)?;
                 self.admit(peer, method, access::check_node(peer, &queries::asker(&query)))?;
@@ -45,7 +49,9 @@ impl Service for Rpc {
                 .map(|r| wire::encode(&r))
                 .map_err(RpcError::Refused),
             _ if method.starts_with(access::CONSENSUS) => {
-                shared.note_contact();
+                if cos_raft::is_from_leader(method) {
+                    shared.note_contact();
+                }
                 let handled = shared.raft.handle(method, body).await;
                 handled.map_err(|error| RpcError::Refused(error.to_string()))
             }

@@ -16,19 +16,24 @@ use cos_platform::rpc::{self, Client};
 use cos_platform::tls::Role;
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use cos_raft::Raft;
-use cos_state::{Command, Committed, ControlPlane, Leadership, Member, ProposeError, State, Topic};
+use cos_state::{
+    Command, Committed, ControlPlane, GroupChange, GroupError, GroupHealth, Leadership, Member,
+    ProposeError, State, Topic,
+};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::sync::{mpsc, watch};
 
 use crate::config::Config;
 use crate::gossip::{self, Gossip, Keyring, KeyringChange, KeyringReport};
 use crate::machine::Machine;
+use crate::peers_file::PeersFile;
 use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::shared::{Shared, new_id};
 use crate::transport::RaftTransport;
 use crate::trust::{self, AuthorityStatus, Members, TrustError};
-use crate::{bootstrap, identity, leader, liveness, reports, vigil, wire};
+use crate::wire::{GroupAnswer, GroupAsk};
+use crate::{autopilot, bootstrap, group, identity, leader, liveness, reports, vigil, wire};
 
 /// How many heartbeats and relays may wait.
 const SIGNS_MAX: usize = 4096;
@@ -41,6 +46,9 @@ const LEAVE_LOOK: Duration = Duration::from_millis(50);
 
 /// How long a server that leaves waits until the others have let it go.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
+/// Where consensus keeps its files, below the data directory.
+const RAFT_DIR: &str = "raft";
 
 /// A running server. Clones are handles to the same one.
 #[derive(Clone, Debug)]
@@ -84,20 +92,23 @@ impl Server {
         clock: Arc<dyn Clock>,
         tasks: Tasks,
     ) -> Result<Self, StartError> {
-        let dir = config.data_dir.display().to_string();
-        let in_dir = |cause| StartError::DataDir { path: dir.clone(), cause };
-        std::fs::create_dir_all(&config.data_dir).map_err(in_dir)?;
-        let id = identity::load_or_create(&config.data_dir, entropy::draw).map_err(in_dir)?;
+        let data_dir = config.data_dir.clone();
+        let in_dir = |cause| StartError::DataDir { path: data_dir.display().to_string(), cause };
+        let id = server_id(&data_dir).map_err(in_dir)?;
+        identity::note_used(&data_dir).map_err(in_dir)?;
         let (listener, socket) = listen(&mut config).await?;
         let security = config.security.rpc();
         let published = Arc::new(Published::new());
+        let peers_file = PeersFile::find(&data_dir.join(RAFT_DIR)).map_err(in_dir)?;
+        let recover = peers_file.as_ref().map(|file| file.recovery.clone());
         let raft = Raft::start(
-            raft_config(&config, id),
+            cos_raft::Config { recover, ..raft_config(&config, id) },
             Box::new(Machine::new(Arc::clone(&published), Arc::clone(&clock))),
             Arc::new(RaftTransport::new(config.security.rpc())),
         )
         .await
         .map_err(StartError::Consensus)?;
+        peers_file.map_or(Ok(()), |file| file.put_away()).map_err(in_dir)?;
         let generation = u64::try_from(clock.unix_nanos() / 1_000_000).unwrap_or(1);
         let tags = gossip_tags(&config, id);
         let keyring = Keyring::open(&config.data_dir, &config.gossip_keys).map_err(in_dir)?;
@@ -114,6 +125,7 @@ impl Server {
             tasks: tasks.clone(),
             published,
             raft,
+            healths: watch::Sender::default(),
             proposals: Proposals::new(ProposerId::from_bits(new_id())),
             client: Client::secured(security.clone()),
             members: Members::default(),
@@ -237,7 +249,7 @@ impl Server {
 /// The id that the server with this data directory has, drawn now if it has none yet.
 pub fn server_id(data_dir: &Path) -> io::Result<ServerId> {
     std::fs::create_dir_all(data_dir)?;
-    identity::load_or_create(data_dir, entropy::draw)
+    identity::load_or_create(data_dir, &data_dir.join(RAFT_DIR).join("log"), entropy::draw)
 }
 
 /// Opens both sockets and completes what is advertised with the ports that were given.
@@ -266,7 +278,11 @@ fn raft_config(config: &Config, id: ServerId) -> cos_raft::Config {
             election_min,
             election_max,
         },
-        ..cos_raft::Config::new(id, config.advertise.rpc.to_string(), config.data_dir.join("raft"))
+        ..cos_raft::Config::new(
+            id,
+            config.advertise.rpc.to_string(),
+            config.data_dir.join(RAFT_DIR),
+        )
     }
 }
 
@@ -283,7 +299,10 @@ fn gossip_tags(config: &Config, id: ServerId) -> BTreeMap<String, String> {
         ("consul", config.advertise.consul_http.clone()),
         ("expect", config.bootstrap_expect.to_string()),
         ("build", version::NOMAD.to_owned()),
+        (autopilot::ZONE_TAG, config.zone.clone()),
+        (autopilot::NON_VOTER_TAG, if config.never_votes { "1" } else { "" }.to_owned()),
     ];
+    let own = own.into_iter().filter(|(_, value)| !value.is_empty());
     tags.extend(own.map(|(name, value)| (name.to_owned(), value)));
     tags
 }
@@ -301,6 +320,7 @@ fn spawn_tasks(
     tasks.spawn("consensus", Fate::Vital, Box::pin(watch_consensus(Arc::clone(shared))));
     tasks.spawn("vigil", Fate::Vital, Box::pin(vigil::run(Arc::clone(shared))));
     tasks.spawn("trust", Fate::Ends, Box::pin(trust::run(Arc::clone(shared))));
+    tasks.spawn("group", Fate::Vital, Box::pin(group::run(Arc::clone(shared))));
     tasks.spawn("bootstrap", Fate::Ends, Box::pin(bootstrap::run(Arc::clone(shared))));
     if !shared.config.retry_join.is_empty() {
         let join = gossip::retry_join(
@@ -375,6 +395,23 @@ impl ControlPlane for Server {
         let voters = metrics.voters.into_iter().map(|(id, address)| (id, address, true));
         let learners = metrics.learners.into_iter().map(|(id, address)| (id, address, false));
         voters.chain(learners).collect()
+    }
+
+    async fn change_group(&self, change: GroupChange) -> Result<Option<ServerId>, GroupError> {
+        if let GroupChange::Forget { name, prune } = &change {
+            return group::forget(&self.shared, name, *prune).await.map(|()| None);
+        }
+        match group::ask(&self.shared, GroupAsk::Change(change)).await? {
+            GroupAnswer::Done(leader) => Ok(leader),
+            other => Err(GroupError::Refused(format!("unexpected answer: {other:?}"))),
+        }
+    }
+
+    async fn group_health(&self) -> Result<GroupHealth, GroupError> {
+        match group::ask(&self.shared, GroupAsk::Health).await? {
+            GroupAnswer::Health(health) => Ok(health),
+            other => Err(GroupError::Refused(format!("unexpected answer: {other:?}"))),
+        }
     }
 
     fn new_id(&self) -> u128 {

@@ -25,6 +25,7 @@ use cos_state::{
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 
+use crate::autopilot::Healths;
 use crate::config::Config;
 use crate::gossip::{Gossip, Peer};
 use crate::liveness::Sign;
@@ -40,6 +41,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(5);
 /// The longest wait before a proposal is tried again.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
 
+/// After how many of the longest election timeouts a silent leader is not known any more.
+const LEADER_LOST_TIMEOUTS: u32 = 3;
+
 /// What all tasks of one server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -50,6 +54,8 @@ pub(crate) struct Shared {
     pub(crate) published: Arc<Published>,
     pub(crate) raft: Raft,
     pub(crate) proposals: Proposals,
+    /// How the servers do, as this one has seen them while it led.
+    pub(crate) healths: watch::Sender<Healths>,
     pub(crate) client: Client,
     pub(crate) gossip: Gossip,
     /// What was heard of members' certificates.
@@ -182,7 +188,12 @@ impl Shared {
 
     /// Who leads and how fresh this server's state is.
     pub(crate) fn leadership(&self) -> Leadership {
-        let metrics = self.raft.metrics().borrow().clone();
+        let mut metrics = self.raft.metrics().borrow().clone();
+        let last_contact = if metrics.is_leader { Duration::ZERO } else { self.since_contact() };
+        // Whoever was not heard of for so long may lead, and may not; nobody here knows.
+        if last_contact > self.config.timing.raft_election.1 * LEADER_LOST_TIMEOUTS {
+            metrics.leader = None;
+        }
         let leader_id = metrics.leader.as_ref().map(|(id, _)| *id);
         let leader = metrics.leader.as_ref().map(|(id, rpc)| {
             let known = self.gossip.peers().iter().find(|p| p.id() == Some(*id)).map(address_of);
@@ -197,7 +208,7 @@ impl Shared {
             leader,
             leader_id,
             is_leader: metrics.is_leader,
-            last_contact: if metrics.is_leader { Duration::ZERO } else { self.since_contact() },
+            last_contact,
             term: metrics.term,
             last_log_index: metrics.last_log_index,
             applied_index: metrics.applied_index,

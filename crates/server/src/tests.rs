@@ -19,6 +19,7 @@ use tokio::sync::mpsc;
 use crate::{Config, Server, testing, wire};
 
 mod alone;
+mod group;
 mod three;
 
 /// How long a test waits for what must happen.

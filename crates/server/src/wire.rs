@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cos_model::{NodeId, ServerId};
-use cos_state::{Refused, Reply};
+use cos_state::{GroupChange, GroupHealth, Refused, Reply};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,8 @@ pub(crate) const BARRIER: &str = "server.barrier";
 pub(crate) const HEARTBEATS: &str = "server.heartbeats";
 /// Asks a server whether it belongs to a consensus group already.
 pub(crate) const STATUS: &str = "server.status";
+/// Asks the leader about the consensus group, or to change it.
+pub(crate) const GROUP: &str = "server.group";
 /// A stream that says nothing: a follower sees by its end that the leader is gone.
 pub(crate) const LEADER_WATCH: &str = "server.watch";
 /// Asks a server what it heard of members' certificates.
@@ -73,6 +75,30 @@ pub(crate) struct Liveness {
     /// Agents that stop and mean to be back soon.
     #[serde(default)]
     pub(crate) leaving: Vec<NodeId>,
+}
+
+/// The body of [`GROUP`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum GroupAsk {
+    /// How the group does.
+    Health,
+    /// A change of it.
+    Change(GroupChange),
+}
+
+/// The answer to [`GROUP`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum GroupAnswer {
+    /// How the group does.
+    Health(GroupHealth),
+    /// It was done; the new leader, where the leadership was handed over.
+    Done(Option<ServerId>),
+    /// This server does not lead; nothing was done.
+    NotLeader,
+    /// There is no such server; the words name it.
+    NotFound(String),
+    /// It cannot be done; the words say why.
+    Refused(String),
 }
 
 /// The answer to [`STATUS`].

@@ -10,8 +10,10 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cos_model::link::ServerAddress;
 use cos_model::{ServerId, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::command::{Command, Refused, Reply};
+use crate::group::{GroupChange, GroupError, GroupHealth};
 use crate::state::State;
 
 /// A handle to the control plane of one server.
@@ -43,6 +45,13 @@ pub trait ControlPlane: Send + Sync + 'static {
 
     /// Lists the consensus group: id, RPC address, whether it votes.
     fn peers(&self) -> Vec<(ServerId, String, bool)>;
+
+    /// Changes the consensus group, through the leader wherever it is. Returns the new leader where
+    /// the leadership was handed over.
+    async fn change_group(&self, change: GroupChange) -> Result<Option<ServerId>, GroupError>;
+
+    /// Says how the consensus group does, as its leader sees it.
+    async fn group_health(&self) -> Result<GroupHealth, GroupError>;
 
     /// Draws a fresh id.
     fn new_id(&self) -> u128;
@@ -137,7 +146,7 @@ pub struct Member {
 }
 
 /// Whether a member answers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MemberStatus {
     /// It answers.
     Alive,

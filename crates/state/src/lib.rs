@@ -26,6 +26,7 @@ mod digest;
 pub mod evaluations;
 mod event;
 pub mod garbage;
+mod group;
 pub mod rollback;
 mod state;
 
@@ -36,4 +37,5 @@ pub use control_plane::{
     Committed, ControlPlane, Leadership, Member, MemberStatus, ProposeError, Topic,
 };
 pub use event::Event;
+pub use group::{GroupChange, GroupError, GroupHealth, ServerHealth};
 pub use state::{Applied, GroupSummary, RESTORE_BYTES_MAX, RESTORE_GAP, State};

@@ -18,6 +18,8 @@ fn routes() -> Vec<String> {
         "/v1/job/web/stable",
         "/v1/job/web/scale",
         "/v1/operator/scheduler/configuration",
+        "/v1/operator/autopilot/configuration",
+        "/v1/operator/snapshot",
         "/v1/search",
     ]
     .map(str::to_owned)

@@ -71,6 +71,66 @@ async fn the_scheduler_is_configured() {
 }
 
 #[tokio::test]
+async fn the_group_is_looked_after_as_it_is_told() {
+    let agent = Agent::new();
+    let uri = "/v1/operator/autopilot/configuration";
+    agent.get(uri, 200, &json!({"CleanupDeadServers": true, "LastContactThreshold": "200ms"}));
+    let config = json!({"MinQuorum": 3, "ServerStabilizationTime": "1m30s"});
+    agent.check(("PUT", uri, config.clone()), 200, &json!(true));
+    let expected = json!({"CleanupDeadServers": false, "MinQuorum": 3,
+        "ServerStabilizationTime": "1m30s", "MaxTrailingLogs": 0});
+    agent.get(uri, 200, &expected);
+    agent.check(("PUT", &format!("{uri}?cas=77"), config), 200, &json!(false));
+    agent.check(("PUT", uri, json!({"MinQuorum": "x"})), 400, &json!("Failed to parse body…"));
+    agent.check(("DELETE", uri, Value::Null), 405, &json!("Invalid method"));
+    agent.get("/v1/operator/autopilot/health", 500, &json!("No cluster leader"));
+}
+
+#[tokio::test]
+async fn the_group_is_changed_by_id_or_address() {
+    let agent = Agent::new();
+    let one = "00000000-0000-0000-0000-000000000001";
+    let uri = "/v1/operator/raft/peer";
+    agent.check(("DELETE", &format!("{uri}?id={one}"), Value::Null), 200, &json!(""));
+    let by_address = format!("{uri}?address=127.0.0.1:4647");
+    agent.check(("DELETE", &by_address, Value::Null), 200, &json!(""));
+    agent.check(("DELETE", uri, Value::Null), 400, &json!("Must specify either…"));
+    let both = format!("{uri}?address=127.0.0.1:4647&id={one}");
+    agent.check(("DELETE", &both, Value::Null), 400, &json!("Must specify only one…"));
+    agent.check(("DELETE", &format!("{uri}?id=x"), Value::Null), 400, &json!("`x` is no id…"));
+    let nobody = format!("{uri}?address=10.0.0.9:1");
+    agent.check(("DELETE", &nobody, Value::Null), 404, &json!("no server of the group…"));
+    let transfer = format!("/v1/operator/raft/transfer-leadership?id={one}");
+    agent.check(("PUT", &transfer, Value::Null), 200, &json!({"Noop": true, "To": {"ID": one}}));
+    let leave = "/v1/agent/force-leave";
+    agent.check(("PUT", &format!("{leave}?node=s1"), Value::Null), 200, &json!(""));
+    agent.check(("PUT", &format!("{leave}?node=s9"), Value::Null), 404, &json!("…"));
+    agent.check(("PUT", leave, Value::Null), 400, &json!("missing node…"));
+}
+
+#[tokio::test]
+async fn a_saved_state_is_restored_and_a_damaged_one_is_not() {
+    let old = Agent::with_job();
+    let saved = cos_http::snapshot::save(old.control.as_ref(), false).await.unwrap();
+    let answer = old.ask("GET", "/v1/operator/snapshot", Vec::new()).await;
+    assert_eq!(answer.status, 200);
+
+    let new = Agent::new();
+    let uri = "/v1/operator/snapshot";
+    for end in (0..saved.file.len()).step_by(512) {
+        let answer = new.ask("PUT", uri, saved.file[..end].to_vec()).await;
+        assert_eq!(answer.status, 400, "cut at {end}: {}", answer.text);
+        assert!(answer.text.contains("snapshot file"), "{}", answer.text);
+    }
+    assert!(new.control.state().job(&key("web")).is_none());
+    let answer = new.ask("PUT", uri, saved.file.to_vec()).await;
+    assert_eq!(answer.status, 200, "{}", answer.text);
+    assert!(new.control.state().job(&key("web")).is_some());
+    let answer = new.ask("GET", "/v1/operator/snapshot/hash", Vec::new()).await;
+    assert!(answer.text.contains(&saved.meta.state_hash), "{}", answer.text);
+}
+
+#[tokio::test]
 async fn garbage_is_collected_on_demand() {
     let agent = Agent::with_job();
     agent.check(("DELETE", "/v1/job/web", Value::Null), 200, &json!({}));

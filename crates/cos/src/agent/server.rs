@@ -55,6 +55,9 @@ pub(super) async fn start(parts: &Parts<'_>, secured: &Secured) -> anyhow::Resul
         gc: thresholds(&settings.server.thresholds),
         security: secured.server.clone(),
         gossip_keys: secured.gossip_keys.clone(),
+        zone: settings.server.zone.clone().unwrap_or_default(),
+        never_votes: settings.server.never_votes.unwrap_or(false),
+        autopilot: settings.autopilot.clone(),
         tags: BTreeMap::from([("build".to_owned(), version::NOMAD.to_owned())]),
     };
     Ok(Some(Server::start(config, Arc::clone(parts.clock), parts.tasks.clone()).await?))

@@ -3,14 +3,14 @@
 use cos_jobspec::Diagnostic;
 use cos_jobspec::hcl::{Body, Fields};
 
-use super::{Settings, client, security, server};
+use super::{Settings, autopilot, client, security, server};
 
 /// Listeners whose ports the `ports` block names: Nomad's three, then our own.
 const PORTS: [&str; 7] = ["http", "rpc", "serf", "consul_http", "dns", "ingress", "ingress_ui"];
 
 /// Top-level keys of Nomad that have no effect here, because what they tune does not exist or is
 /// always on.
-const NO_EFFECT: [&str; 19] = [
+const NO_EFFECT: [&str; 18] = [
     "disable_update_check",
     "disable_anonymous_signature",
     "enable_debug",
@@ -24,7 +24,6 @@ const NO_EFFECT: [&str; 19] = [
     "log_rotate_max_files",
     "plugin_dir",
     "http_api_response_headers",
-    "autopilot",
     "limits",
     "rpc",
     "ui",
@@ -52,6 +51,7 @@ pub(super) fn settings(settings: &mut Settings, body: &Body) -> Vec<Diagnostic> 
         }
     });
     fields.block("server", |fields| server::read(&mut settings.server, fields));
+    fields.block("autopilot", |fields| autopilot::read(&mut settings.autopilot, fields));
     fields.block("cluster", |fields| security::cluster(&mut settings.cluster, fields));
     let warnings = &mut settings.warnings;
     fields.block("tls", |fields| security::tls(&mut settings.tls, warnings, fields));

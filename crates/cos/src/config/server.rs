@@ -6,7 +6,7 @@ use super::ServerSettings;
 use super::read::set;
 
 /// Keys of Nomad that tune what cos does otherwise or does not have.
-const NO_EFFECT: [&str; 36] = [
+const NO_EFFECT: [&str; 34] = [
     "authoritative_region",
     "client_introduction",
     "data_dir",
@@ -23,8 +23,6 @@ const NO_EFFECT: [&str; 36] = [
     "root_key_rotation_threshold",
     "retry_max",
     "rejoin_after_leave",
-    "non_voting_server",
-    "redundancy_zone",
     "upgrade_version",
     "default_scheduler_config",
     "plan_rejection_tracker",
@@ -104,6 +102,8 @@ pub(super) fn read(settings: &mut ServerSettings, fields: &mut Fields<'_>) {
             fields.report(entry.node.span, "`encrypt` is no gossip key", expected);
         }
     }
+    set(&mut settings.zone, fields.string("redundancy_zone"));
+    set(&mut settings.never_votes, fields.boolean("non_voting_server"));
     fields.accept(&NO_EFFECT);
     fields.accept(&JOB_LIMITS);
 }

@@ -31,14 +31,24 @@ pub(crate) enum OpenLogError {
     },
     /// Something that was acknowledged is damaged or gone.
     #[error(
-        "{directory}/{file} is damaged at offset {offset}: {what}; to recover, move the directory \
-         {directory} away and start the server again: it gets everything back from the other \
-         servers, or, where it is the only one, from a saved snapshot"
+        "{directory}/{file} is damaged at offset {offset}: {what}; {advice}",
+        advice = advice(.directory)
     )]
     Damaged { directory: String, file: String, offset: u64, what: String },
     /// The directory belongs to another server.
     #[error("{directory} belongs to server {found}, not to {expected}")]
     WrongServer { directory: String, found: ServerId, expected: ServerId },
+}
+
+/// What helps a server that has lost something it acknowledged. It must not come back under its
+/// old id with less than it had, so all that it holds goes, and with it the id.
+pub(crate) fn advice(directory: &str) -> String {
+    let all = directory.rsplit_once('/').map_or(directory, |(parent, _)| parent);
+    format!(
+        "to recover, move the directory {all} away and start the server again: it joins the other \
+         servers as a new member and gets everything from them; where it is the only one, restore a \
+         saved snapshot afterwards"
+    )
 }
 
 /// What was found, ready to go on.

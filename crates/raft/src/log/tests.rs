@@ -12,6 +12,8 @@ use tokio::sync::oneshot;
 use super::record::HEADER_BYTES;
 use super::{Entry, Kind, Layout, Log, Mark, OpenLogError, Vote, segment};
 
+mod crash;
+
 const ID: ServerId = ServerId::from_bits(7);
 const SMALL: Layout = Layout { segment_bytes: 512 };
 

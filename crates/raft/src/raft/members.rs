@@ -75,23 +75,41 @@ impl Raft {
         }
     }
 
-    /// Makes a server a voter, or notes its new address. Returns when it has caught up.
-    pub async fn add_server(&self, id: ServerId, address: String) -> Result<(), MembershipError> {
+    /// Takes a server in that follows without a vote, or notes a member's new address. Does not
+    /// wait until it has caught up.
+    pub async fn add_learner(&self, id: ServerId, address: String) -> Result<(), MembershipError> {
         let known = self.inner.metrics.borrow().clone();
-        if known.voters.get(&id) == Some(&address) {
-            return Ok(());
-        }
         let node = BasicNode::new(&address);
-        if known.address(id).is_some_and(|known| known != address) {
-            let nodes = BTreeMap::from([(id, node.clone())]);
-            self.change(ChangeMembers::SetNodes(nodes)).await?;
+        match known.address(id) {
+            Some(known) if known == address => Ok(()),
+            Some(_) => self.change(ChangeMembers::SetNodes(BTreeMap::from([(id, node)]))).await,
+            None => {
+                let added = self.inner.engine.add_learner(id, node, false).await;
+                added.map(drop).map_err(membership_error)
+            }
         }
+    }
+
+    /// Lets a member vote that has followed so far.
+    pub async fn promote(&self, id: ServerId) -> Result<(), MembershipError> {
+        let known = self.inner.metrics.borrow().clone();
         if known.voters.contains_key(&id) {
             return Ok(());
         }
-        // First it catches up without a vote, so that the others need not wait for it.
-        self.inner.engine.add_learner(id, node, true).await.map_err(membership_error)?;
         self.change(ChangeMembers::AddVoterIds(BTreeSet::from([id]))).await
+    }
+
+    /// Takes a member's vote; it goes on to follow.
+    pub async fn demote(&self, id: ServerId) -> Result<(), MembershipError> {
+        let known = self.inner.metrics.borrow().clone();
+        if !known.voters.contains_key(&id) {
+            return Ok(());
+        }
+        if known.voters.len() == 1 {
+            return Err(last_voter());
+        }
+        let change = ChangeMembers::RemoveVoters(BTreeSet::from([id]));
+        self.change_keeping(change, true).await
     }
 
     /// Removes a server from the group. Nothing happens if it is no member.
@@ -100,8 +118,7 @@ impl Raft {
         let ids = BTreeSet::from([id]);
         if known.voters.contains_key(&id) {
             if known.voters.len() == 1 {
-                let text = "the last voter cannot be removed".to_owned();
-                return Err(MembershipError::Refused(text));
+                return Err(last_voter());
             }
             return self.change(ChangeMembers::RemoveVoters(ids)).await;
         }
@@ -145,9 +162,22 @@ impl Raft {
         &self,
         change: ChangeMembers<ServerId, BasicNode>,
     ) -> Result<(), MembershipError> {
-        let changed = self.inner.engine.change_membership(change, false).await;
+        self.change_keeping(change, false).await
+    }
+
+    /// `keeps` says whether who loses the vote goes on to follow.
+    async fn change_keeping(
+        &self,
+        change: ChangeMembers<ServerId, BasicNode>,
+        keeps: bool,
+    ) -> Result<(), MembershipError> {
+        let changed = self.inner.engine.change_membership(change, keeps).await;
         changed.map(drop).map_err(membership_error)
     }
+}
+
+fn last_voter() -> MembershipError {
+    MembershipError::Refused("the last voter cannot be removed".to_owned())
 }
 
 fn membership_error(error: RaftError<Types, ClientWriteError<Types>>) -> MembershipError {

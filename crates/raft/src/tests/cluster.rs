@@ -12,7 +12,9 @@ use cos_platform::disk::MemoryDisk;
 
 use crate::log::Layout;
 use crate::raft::Disks;
-use crate::{Config, Encode, Raft, StartError, StateMachine, Timings, Transport, TransportError};
+use crate::{
+    Config, Encode, Raft, Recovery, StartError, StateMachine, Timings, Transport, TransportError,
+};
 
 /// Longer than anything here takes on a busy machine.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
@@ -159,6 +161,15 @@ impl Cluster {
     }
 
     pub(super) async fn try_restart(&mut self, server: usize) -> Result<(), StartError> {
+        self.try_recover(server, None).await
+    }
+
+    /// Starts a server, perhaps as one of what is left of the group.
+    pub(super) async fn try_recover(
+        &mut self,
+        server: usize,
+        recover: Option<Recovery>,
+    ) -> Result<(), StartError> {
         let (id, address) = self.address(server);
         let timings = self.timings;
         let server = &mut self.servers[server];
@@ -170,6 +181,7 @@ impl Cluster {
         let mut config = Config::new(id, address, "unused");
         config.timings = timings;
         config.snapshot_entries = SNAPSHOT_ENTRIES.into();
+        config.recover = recover;
         let machine = Box::new(Machine(Arc::clone(&server.seen)));
         let cable = Arc::new(Cable { from: id, switch: Arc::clone(&self.switch) });
         let layout = Layout { segment_bytes: 2048 };

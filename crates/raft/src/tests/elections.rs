@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::cluster::{Cluster, TIMINGS, within};
-use crate::{ProposeError, Timings};
+use crate::{ProposeError, Recovery, Timings};
 
 /// Nobody is missed within the time of a test.
 const PATIENT: Timings = Timings {
@@ -96,5 +96,71 @@ async fn a_leader_that_reaches_no_majority_steps_down() {
     cluster.reconnect(leader);
     cluster.applied_everywhere(index).await;
     assert_eq!(cluster.state(leader), ["a", "b"]);
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_left_of_a_group_goes_on_when_an_operator_says_so() {
+    let mut cluster = Cluster::of(5).await;
+    let leader = cluster.leader().await;
+    let index = cluster.propose(leader, "a").await;
+    cluster.applied_everywhere(index).await;
+    // One lags behind what the other that is left has.
+    let (behind, ahead) = ((leader + 1) % 5, (leader + 2) % 5);
+    cluster.isolate(behind);
+    let index = cluster.propose(leader, "b").await;
+    cluster.server(ahead).wait_applied(index, super::cluster::PATIENCE).await.unwrap();
+    for server in 0..5 {
+        cluster.kill(server).await;
+    }
+    cluster.reconnect(behind);
+    let left = Recovery {
+        voters: [cluster.address(behind), cluster.address(ahead)].into(),
+        ..Recovery::default()
+    };
+    for server in [behind, ahead] {
+        cluster.try_recover(server, Some(left.clone())).await.unwrap();
+    }
+    let second = cluster.leader().await;
+    let index = cluster.propose(second, "c").await;
+    cluster.applied_everywhere(index).await;
+    for server in [behind, ahead] {
+        assert_eq!(cluster.state(server), ["a", "b", "c"], "server {server}");
+        assert_eq!(cluster.server(server).metrics().borrow().voters, left.voters);
+    }
+    // It is no part of any further start.
+    cluster.kill(behind).await;
+    cluster.restart(behind).await;
+    let third = cluster.leader().await;
+    cluster.propose(third, "d").await;
+    cluster.stop().await;
+}
+
+#[tokio::test]
+async fn a_group_that_cannot_be_is_not_recovered() {
+    let mut cluster = Cluster::of(1).await;
+    let leader = cluster.leader().await;
+    cluster.propose(leader, "a").await;
+    cluster.kill(leader).await;
+    let (id, address) = cluster.address(leader);
+    let stranger = cos_model::ServerId::from_bits(77);
+    for (voters, learners, expected) in [
+        (vec![], vec![(id, address.clone())], "no server of the new group votes"),
+        (vec![(stranger, "x".to_owned())], vec![], "is none of the new group"),
+    ] {
+        let wanted = Recovery {
+            voters: voters.into_iter().collect(),
+            learners: learners.into_iter().collect(),
+        };
+        let error = cluster.try_recover(leader, Some(wanted)).await.unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let empty = cluster.join().await;
+    cluster.kill(empty).await;
+    let wanted = Recovery { voters: [cluster.address(empty)].into(), ..Recovery::default() };
+    let error = cluster.try_recover(empty, Some(wanted)).await.unwrap_err().to_string();
+    assert!(error.contains("holds nothing"), "{error}");
+    cluster.restart(leader).await;
+    cluster.leader().await;
     cluster.stop().await;
 }

@@ -5,35 +5,25 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cos_model::ServerId;
 use cos_state::{Command, MemberStatus, ProposeError};
 
 use crate::duties::Subject;
 use crate::gossip::Peer;
-use crate::membership::{self, Change};
 use crate::registration::{self, ServerEntry};
 use crate::shared::Shared;
 
 /// The wait after an errand that failed, so that it is not repeated at full speed.
 const FAILED_ERRAND_WAIT: Duration = Duration::from_millis(500);
 
-/// Keeps the consensus group and the catalog as gossip says that servers are. Nothing is returned
-/// where nothing has to change.
+/// Keeps the catalog as gossip says that servers are. Nothing is returned where nothing has to
+/// change.
 pub(super) fn members(shared: &Arc<Shared>) -> Option<impl Future<Output = ()> + use<>> {
-    let peers = shared.gossip.peers();
-    let members = shared.members();
-    let changes = membership::decide(&peers, &shared.config.region, shared.id, &members);
-    let commands = catalog_commands(shared, &peers);
-    if changes.is_empty() && commands.is_empty() {
+    let commands = catalog_commands(shared, &shared.gossip.peers());
+    if commands.is_empty() {
         return None;
     }
     let shared = Arc::clone(shared);
-    Some(async move {
-        for change in changes {
-            change_group(&shared, change).await;
-        }
-        propose_all(&shared, Subject::Members, commands).await;
-    })
+    Some(async move { propose_all(&shared, Subject::Members, commands).await })
 }
 
 /// Proposes commands in order.
@@ -50,23 +40,6 @@ pub(super) async fn propose_all(shared: &Shared, subject: Subject, commands: Vec
                 tokio::time::sleep(FAILED_ERRAND_WAIT).await;
                 return;
             }
-        }
-    }
-}
-
-async fn change_group(shared: &Shared, change: Change) {
-    let (what, id): (_, ServerId) = match &change {
-        Change::Add(id, _) => ("add", *id),
-        Change::Remove(id) => ("remove", *id),
-    };
-    let changed = match change {
-        Change::Add(id, address) => shared.raft.add_server(id, address).await,
-        Change::Remove(id) => shared.raft.remove_server(id).await,
-    };
-    match changed {
-        Ok(()) => tracing::info!(server = %id, what, "consensus group changed"),
-        Err(error) => {
-            tracing::warn!(server = %id, what, %error, "consensus group not changed");
         }
     }
 }

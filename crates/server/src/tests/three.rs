@@ -9,13 +9,13 @@ use cos_state::MemberStatus;
 use super::*;
 use crate::gossip::Peer;
 
-struct Cluster {
-    servers: Vec<Running>,
+pub(super) struct Cluster {
+    pub(super) servers: Vec<Running>,
 }
 
 impl Cluster {
     /// Starts three servers that expect each other and waits until all vote.
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         let mut servers: Vec<Running> = Vec::new();
         for name in ["one", "two", "three"] {
             let join: Vec<String> = servers
@@ -27,6 +27,9 @@ impl Cluster {
                 Running::start(name, |config| {
                     config.bootstrap_expect = 3;
                     config.retry_join = join;
+                    // A busy machine answers late.
+                    config.autopilot.last_contact_threshold = PATIENCE;
+                    config.autopilot.server_stabilization_time = Duration::from_millis(500);
                 })
                 .await,
             );
@@ -40,15 +43,15 @@ impl Cluster {
         cluster
     }
 
-    fn leader(&self) -> &Running {
+    pub(super) fn leader(&self) -> &Running {
         self.servers.iter().find(|running| running.server.leadership().is_leader).unwrap()
     }
 
-    fn followers(&self) -> impl Iterator<Item = &Running> {
+    pub(super) fn followers(&self) -> impl Iterator<Item = &Running> {
         self.servers.iter().filter(|running| !running.server.leadership().is_leader)
     }
 
-    async fn stop(self) {
+    pub(super) async fn stop(self) {
         for running in self.servers {
             running.stop().await;
         }

@@ -28,6 +28,8 @@ mod plans;
 #[cfg(test)]
 mod repeats;
 #[cfg(test)]
+mod restores;
+#[cfg(test)]
 mod samples;
 #[cfg(test)]
 mod script;

@@ -7,7 +7,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 use cos_model::{ServerId, Timestamp};
 use cos_state::{
-    Command, Committed, ControlPlane, Leadership, Member, MemberStatus, ProposeError, State, Topic,
+    Command, Committed, ControlPlane, GroupChange, GroupError, GroupHealth, Leadership, Member,
+    MemberStatus, ProposeError, State, Topic,
 };
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -108,6 +109,19 @@ impl ControlPlane for FakeControl {
 
     fn peers(&self) -> Vec<(ServerId, String, bool)> {
         vec![(ServerId::from_bits(1), server_address().rpc, true)]
+    }
+
+    async fn change_group(&self, change: GroupChange) -> Result<Option<ServerId>, GroupError> {
+        match change {
+            GroupChange::Transfer(to) => Ok(to),
+            GroupChange::Remove(id) if id.bits() == 1 => Ok(None),
+            GroupChange::Forget { name, .. } if name == "s1" => Ok(None),
+            other => Err(GroupError::NotFound(format!("{other:?}"))),
+        }
+    }
+
+    async fn group_health(&self) -> Result<GroupHealth, GroupError> {
+        Err(GroupError::NoLeader)
     }
 
     fn new_id(&self) -> u128 {
