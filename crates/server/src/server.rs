@@ -18,7 +18,7 @@ use cos_platform::{Clock, Fate, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{Command, Committed, ControlPlane, Leadership, Member, ProposeError, State, Topic};
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::Config;
 use crate::gossip::{self, Gossip, Keyring, KeyringChange, KeyringReport};
@@ -118,6 +118,7 @@ impl Server {
             client: Client::secured(security.clone()),
             members: Members::default(),
             gossip,
+            room: Semaphore::new(crate::shared::ROOM_KIB),
             signs,
             reports,
             pace,
@@ -333,7 +334,7 @@ async fn watch_consensus(shared: Arc<Shared>) {
 #[async_trait]
 impl ControlPlane for Server {
     async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
-        self.shared.propose(command).await
+        self.shared.propose_for_client(command).await
     }
 
     fn state(&self) -> Arc<State> {
