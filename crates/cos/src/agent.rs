@@ -27,6 +27,7 @@ use crate::error::{chain, fail};
 use crate::runtime;
 
 mod client;
+mod limits;
 mod security;
 mod server;
 
@@ -150,6 +151,8 @@ struct Parts<'a> {
     name: &'a str,
     clock: &'a Arc<dyn Clock>,
     tasks: &'a Tasks,
+    /// How many files tasks may open before they ask for more.
+    open_files: u64,
 }
 
 impl App {
@@ -161,22 +164,23 @@ impl App {
         let name = settings.name.clone().unwrap_or_else(host_name);
         let endpoints = settings.endpoints(machine_address())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let parts = Parts { settings, endpoints: &endpoints, name: &name, clock: &clock, tasks };
+        let files = cos_platform::raise_open_files()?;
+        let parts = Parts {
+            settings,
+            endpoints: &endpoints,
+            name: &name,
+            clock: &clock,
+            tasks,
+            open_files: files.given,
+        };
         // Sockets first: a busy port is told before anything else happens.
         let http = bind("HTTP", endpoints.http).await?;
-        let consul = match endpoints.consul_http {
-            Some(endpoint) => Some(bind("Consul HTTP", endpoint).await?),
-            None => None,
-        };
+        let consul = bind_if("Consul HTTP", endpoints.consul_http).await?;
         let secured = Box::pin(security::start(&parts)).await?;
         let server = server::start(&parts, &secured).await?;
         let agent = client::start(&parts, &secured).await?;
         keep_membership(&parts, &secured, agent.as_ref());
-        let catalog = match (&server, &agent) {
-            (Some(server), _) => server.catalog(),
-            (None, Some(agent)) => agent.catalog(),
-            (None, None) => unreachable!("the settings were checked to have a role"),
-        };
+        let catalog = catalog_of(server.as_ref(), agent.as_ref());
         start_dns(&parts, &catalog).await?;
         let ingress = start_ingress(&parts, &catalog).await?;
         let info = Info::new(
@@ -202,23 +206,23 @@ impl App {
             api.clone(),
             Arc::new(Planning::new(Arc::clone(&clock))),
         ));
-        cos_http::listener::serve(http, router, secured.web.clone(), tasks);
-        let discovery =
-            Naming::new(&parts_of_naming(&parts, server.clone(), agent.clone()), catalog);
-        let consul_routes = cos_compat_consul::router(cos_compat_consul::Consul {
-            api,
-            discovery: Arc::new(discovery),
-        });
+        let [nomad_limits, consul_limits] = limits::of_listeners(&settings.limits, files, &catalog);
+        cos_http::listener::serve(http, router, secured.web.clone(), &nomad_limits, tasks);
+        let naming = parts_of_naming(&parts, server.clone(), agent.clone());
+        let consul_routes = consul_routes(api, Naming::new(&naming, catalog));
         let mut served = Vec::new();
         if let Some(listener) = consul {
             served.push(listener.local_addr()?);
             let web = Web::new(secured.members.clone());
-            cos_http::listener::serve(listener, consul_routes.clone(), web, tasks);
+            let routes = consul_routes.clone();
+            cos_http::listener::serve(listener, routes, web, &consul_limits, tasks);
         }
         served.extend(ingress.iter().flat_map(|ingress| ingress.proxy_addresses().to_vec()));
         bridge::follow(
             Bridge {
-                consul: endpoints.consul_http.map(|e| (e.bind.port(), consul_routes)),
+                consul: endpoints
+                    .consul_http
+                    .map(|e| (e.bind.port(), consul_routes, consul_limits)),
                 ingress: endpoints.ingress.map(|e| e.bind.port()).zip(ingress),
                 served,
             },
@@ -254,6 +258,22 @@ fn keep_membership(parts: &Parts<'_>, secured: &security::Secured, agent: Option
     };
     let work = member.run(servers, parts.tasks.stopping());
     parts.tasks.spawn("membership", Fate::Vital, work);
+}
+
+/// The catalog as the server has it, or the client's copy.
+fn catalog_of(
+    server: Option<&Server>,
+    agent: Option<&AgentHandle>,
+) -> watch::Receiver<Arc<Catalog>> {
+    match (server, agent) {
+        (Some(server), _) => server.catalog(),
+        (None, Some(agent)) => agent.catalog(),
+        (None, None) => unreachable!("the settings were checked to have a role"),
+    }
+}
+
+fn consul_routes(api: Api, naming: Naming) -> axum::Router {
+    cos_compat_consul::router(cos_compat_consul::Consul { api, discovery: Arc::new(naming) })
 }
 
 fn parts_of_naming(
@@ -302,6 +322,13 @@ async fn start_ingress(
     let clock = Arc::clone(parts.clock);
     let ingress = cos_ingress::Ingress::start(config, catalog.clone(), clock, parts.tasks).await?;
     Ok(Some(ingress))
+}
+
+async fn bind_if(what: &str, endpoint: Option<Endpoint>) -> anyhow::Result<Option<TcpListener>> {
+    match endpoint {
+        Some(endpoint) => Ok(Some(bind(what, endpoint).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind(what: &str, endpoint: Endpoint) -> anyhow::Result<TcpListener> {

@@ -14,6 +14,7 @@
 //! - Wire formats of clients. The dialects translate and use [`cos_state::ControlPlane`].
 //! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
 
+pub mod absence;
 mod access;
 mod agents;
 mod alarms;
@@ -27,6 +28,7 @@ pub mod dialogue;
 pub mod drain;
 pub mod duties;
 pub mod evals;
+pub mod follow_up;
 mod gossip;
 mod group;
 pub mod heartbeat;
