@@ -133,7 +133,7 @@ pub(crate) async fn whole(
     let body = rmp_serde::to_vec_named(&*catalog)
         .map_err(|error| ApiError::internal(format!("cannot encode the catalog: {error}")))?;
     let kind = [(header::CONTENT_TYPE, "application/octet-stream")];
-    Ok((kind, index_headers(index, true), body).into_response())
+    Ok((kind, index_headers(index), body).into_response())
 }
 
 /// A node by its name, or by its id.

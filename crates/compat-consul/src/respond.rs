@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use cos_http::{ApiError, Filter, Params};
 use cos_model::catalog::Catalog;
+use cos_state::Leadership;
 use serde_json::Value;
 
 use crate::Consul;
@@ -144,7 +145,7 @@ pub(crate) fn filtered(filter: Option<&Filter>, value: Value) -> Value {
 /// Answers with JSON at an index.
 pub(crate) fn json(value: &Value, index: u64, pretty: bool) -> Response {
     let mut response = plain_json(value, pretty);
-    response.headers_mut().extend(index_headers(index, true));
+    response.headers_mut().extend(index_headers(index));
     response
 }
 
@@ -164,8 +165,17 @@ pub(crate) fn plain_json(value: &Value, pretty: bool) -> Response {
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
 }
 
-/// The headers of every read.
-pub(crate) fn index_headers(index: u64, known_leader: bool) -> HeaderMap {
+/// The headers of a read of this agent's own copy, which says nothing about servers.
+pub(crate) fn index_headers(index: u64) -> HeaderMap {
+    headers(index, true, Duration::ZERO)
+}
+
+/// The headers of a read that a server answers: how old it may be if it is stale.
+pub(crate) fn server_headers(index: u64, leadership: &Leadership) -> HeaderMap {
+    headers(index, leadership.leader_id.is_some(), leadership.last_contact)
+}
+
+fn headers(index: u64, known_leader: bool, last_contact: Duration) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let number = |number: u64| HeaderValue::from(number.max(1));
     headers.insert(HeaderName::from_static("x-consul-index"), number(index));
@@ -173,6 +183,7 @@ pub(crate) fn index_headers(index: u64, known_leader: bool) -> HeaderMap {
         HeaderName::from_static("x-consul-knownleader"),
         HeaderValue::from_static(if known_leader { "true" } else { "false" }),
     );
-    headers.insert(HeaderName::from_static("x-consul-lastcontact"), HeaderValue::from_static("0"));
+    let contact = u64::try_from(last_contact.as_millis()).unwrap_or(u64::MAX);
+    headers.insert(HeaderName::from_static("x-consul-lastcontact"), HeaderValue::from(contact));
     headers
 }

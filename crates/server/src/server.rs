@@ -25,7 +25,7 @@ use crate::gossip::{self, Gossip, Keyring, KeyringChange, KeyringReport};
 use crate::machine::Machine;
 use crate::proposals::Proposals;
 use crate::publish::Published;
-use crate::shared::{Shared, new_id};
+use crate::shared::{FORMAT_TAG, Shared, new_id};
 use crate::transport::RaftTransport;
 use crate::trust::{self, AuthorityStatus, Members, TrustError};
 use crate::{bootstrap, identity, leader, liveness, reports, vigil, wire};
@@ -283,6 +283,8 @@ fn gossip_tags(config: &Config, id: ServerId) -> BTreeMap<String, String> {
         ("consul", config.advertise.consul_http.clone()),
         ("expect", config.bootstrap_expect.to_string()),
         ("build", version::NOMAD.to_owned()),
+        ("cos", version::COS.to_owned()),
+        (FORMAT_TAG, cos_state::FORMAT.to_string()),
     ];
     tags.extend(own.map(|(name, value)| (name.to_owned(), value)));
     tags

@@ -7,6 +7,7 @@
 //! - A command goes out under one number however often it is sent, and is done once (ADR 0010). So
 //!   what became unknown when a leader was lost is sent to the next one.
 //! - When a proposal returns, this server has applied it.
+//! - What a server of the group would not understand is not proposed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use cos_platform::{Clock, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{
     Command, Committed, Leadership, Origin, ProposeError, Refused, Request, encode_request,
+    format_of,
 };
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -39,6 +41,9 @@ const FIRST_WAIT: Duration = Duration::from_millis(5);
 
 /// The longest wait before a proposal is tried again.
 const LONGEST_WAIT: Duration = Duration::from_millis(50);
+
+/// The tag by which a server says which format of log entries it knows.
+pub(crate) const FORMAT_TAG: &str = "format";
 
 /// What all tasks of one server share.
 #[derive(Debug)]
@@ -91,6 +96,7 @@ impl Shared {
 
     /// Commits a command through the leader, wherever it is.
     pub(crate) async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.check_format(&command)?;
         let ticket = self.proposals.open();
         let payload = self.encode(command, Some(ticket.origin()));
         let deadline = Instant::now() + self.config.timing.propose_deadline;
@@ -124,6 +130,7 @@ impl Shared {
         &self,
         command: Command,
     ) -> Result<Committed, ProposeError> {
+        self.check_format(&command)?;
         let deadline = Instant::now() + self.config.timing.propose_deadline;
         match self.attempt_here(self.encode(command, None), deadline).await {
             Ok(Attempt::Done(index, answer)) => self.committed(index, answer, deadline).await,
@@ -143,6 +150,24 @@ impl Shared {
             Ok(Attempt::TooLarge(why)) => Proposed::TooLarge(why),
             Ok(Attempt::NotDone | Attempt::Stopping) | Err(_) => Proposed::NotLeader,
         }
+    }
+
+    /// Refuses what a server of the group is too old for. One that gossip has never seen says
+    /// nothing about itself and is passed over.
+    fn check_format(&self, command: &Command) -> Result<(), Refused> {
+        let format = format_of(command);
+        let members = self.members();
+        let too_old = self.gossip.peers().into_iter().find(|peer| {
+            let known = peer.tag(FORMAT_TAG).parse().unwrap_or(1_u8);
+            known < format
+                && peer.tag("id").parse().is_ok_and(|id: ServerId| members.contains_key(&id))
+        });
+        too_old.map_or(Ok(()), |peer| {
+            let name = peer.tag("name");
+            Err(Refused::Invalid(format!(
+                "not before every server is upgraded: {name} runs a version that does not know this"
+            )))
+        })
     }
 
     /// Returns once this server has applied all that was committed anywhere before the call.
