@@ -157,7 +157,8 @@ impl Shared {
     fn check_format(&self, command: &Command) -> Result<(), Refused> {
         let format = format_of(command);
         let members = self.members();
-        let too_old = self.gossip.peers().into_iter().find(|peer| {
+        let peers = self.gossip.peers();
+        let too_old = peers.iter().find(|peer| {
             let known = peer.tag(FORMAT_TAG).parse().unwrap_or(1_u8);
             known < format
                 && peer.tag("id").parse().is_ok_and(|id: ServerId| members.contains_key(&id))

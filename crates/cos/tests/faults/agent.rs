@@ -86,6 +86,7 @@ impl Agent {
             .arg(&self.program)
             .args(["agent", "-config"])
             .arg(self.dir.join("agent.hcl"))
+            .env("COS_TEST_DISK_FAULTS", self.dir.join("disk"))
             .envs(self.start.environment.iter().cloned())
             .current_dir(&self.dir)
             .stdin(Stdio::null())
@@ -137,6 +138,14 @@ impl Agent {
         }
         self.child = None;
         Ok(())
+    }
+
+    /// Has its device behave by these rules from now on.
+    pub(crate) fn set_disk(&self, rules: &str) -> anyhow::Result<()> {
+        // In one step, as it is read at any moment.
+        let new = self.dir.join("disk.new");
+        std::fs::write(&new, rules)?;
+        Ok(std::fs::rename(new, self.dir.join("disk"))?)
     }
 
     /// Where its data are.
@@ -220,8 +229,9 @@ fn configuration(name: &str, data: &Path, role: Role, port: &Port, servers: &[Po
     );
     let role = match role {
         Role::Server => format!(
-            "server {{\n  enabled = true\n  bootstrap_expect = 3\n  server_join {{\n    retry_join = \
-             [{}]\n    retry_interval = \"1s\"\n  }}\n}}\n",
+            "server {{\n  enabled = true\n  bootstrap_expect = 3\n  closed_heartbeat_grace = \
+             \"10s\"\n  heartbeat_grace = \"10s\"\n  server_join {{\n    retry_join = [{}]\n    \
+             retry_interval = \"1s\"\n  }}\n}}\n",
             list(4648)
         ),
         Role::Client => format!(

@@ -19,7 +19,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 const LOOK_AGAIN: Duration = Duration::from_millis(10);
 
 /// How long one probe may take before it is sent again.
-const PROBE_TIME: Duration = Duration::from_millis(500);
+const PROBE_TIME: Duration = Duration::from_millis(300);
 
 /// The agents of a run.
 #[derive(Debug)]
@@ -58,6 +58,7 @@ impl Cluster {
     pub(crate) async fn make_whole(&mut self) -> anyhow::Result<()> {
         for agent in self.servers.iter_mut().chain(&mut self.clients) {
             agent.port.heal()?;
+            agent.set_disk("")?;
             if agent.is_running() {
                 agent.signal(nix::sys::signal::Signal::SIGCONT)?;
             }
@@ -89,8 +90,8 @@ impl Cluster {
             let url = self.servers[*server].consul("/v1/kv/probe");
             let client = self.client.clone();
             probes.spawn(async move {
-                // A server without a leader holds the write until there is one.
-                while !sent(client.put(&url).timeout(PATIENCE).body("x")).await {
+                // One that was passed on to a leader that is gone may hang, so others follow it.
+                while !sent(client.put(&url).timeout(PROBE_TIME).body("x")).await {
                     tokio::time::sleep(LOOK_AGAIN).await;
                 }
             });

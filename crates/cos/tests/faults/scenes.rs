@@ -8,6 +8,7 @@ use crate::cluster::Cluster;
 mod client;
 mod clock;
 mod damage;
+mod device;
 mod disk;
 mod limits;
 mod network;
@@ -123,6 +124,13 @@ pub(crate) const SCENES: &[Scene] = &[
     scene!("disk of the leader full", short, disk::full_on_leader),
     scene!("disk of a follower full", long, disk::full_on_follower),
     scene!("no inodes left on the leader", long, disk::no_inodes_on_leader),
+    scene!("fsync takes 1 s on the leader", long, device::slow_leader),
+    scene!("fsync takes 1 s on a follower", long, device::slow_follower),
+    scene!("EIO on fsync, leader", short, device::failing_sync_on_leader),
+    scene!("EIO on write, leader", long, device::failing_write_on_leader),
+    scene!("EIO on fsync, follower", long, device::failing_sync_on_follower),
+    scene!("no room for snapshots", long, device::no_room_for_snapshots),
+    scene!("power lost on all servers", short, device::power_lost),
     scene!("torn tail of the log", short, damage::torn_tail),
     scene!("bit flips in every file", long, damage::bit_flips),
     scene!("bit flips in the log's end", short, damage::bit_flips_in_tail),

@@ -105,7 +105,7 @@ fn a_later_format_is_refused_by_its_number() {
 /// So that an older program reads what it understands, and refuses what it does not.
 #[test]
 fn the_format_is_the_lowest_that_has_to_be_known() {
-    let mut world = crate::script::World::default();
+    let mut world = World::default();
     let mut formats = Vec::new();
     for line in [
         "node n1 name=box",
