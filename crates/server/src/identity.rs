@@ -18,7 +18,12 @@ pub(crate) fn load_or_create(data_dir: &Path, draw: impl FnOnce() -> u128) -> io
     let path = data_dir.join(FILE);
     match fs::read_to_string(&path) {
         Ok(text) => text.trim().parse().map_err(|error| {
-            io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+            let (file, directory) = (path.display(), data_dir.display());
+            let text = format!(
+                "{file}: {error}; to recover, move the directory {directory} away and start the \
+                 server again, as a new member"
+            );
+            io::Error::new(io::ErrorKind::InvalidData, text)
         }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let id = ServerId::from_bits(draw());

@@ -12,8 +12,9 @@ use crate::lab::{Lab, Port};
 /// How many servers there are.
 pub(crate) const SERVERS: usize = 3;
 
-/// How long anything may take that nothing is promised about.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// How long anything may take that nothing is promised about. A server that lost its data comes
+/// back as a new member within two minutes.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(3);
 
 /// The pause between two looks.
 const LOOK_AGAIN: Duration = Duration::from_millis(10);

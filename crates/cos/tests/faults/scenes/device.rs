@@ -60,7 +60,7 @@ async fn fail(run: &mut Run<'_>, victim: usize, rule: &str) -> anyhow::Result<Ou
     Ok(Outcome::noted(recovered, "the server ended"))
 }
 
-/// A snapshot that cannot be written costs nothing but the next try.
+/// A snapshot that cannot be written costs the server at most, which others replace.
 pub(super) async fn no_room_for_snapshots(run: &mut Run<'_>) -> anyhow::Result<Outcome> {
     let (leader, _) = run.cluster.roles().await?;
     run.cluster.servers[leader].set_disk("write full snap-")?;
@@ -76,9 +76,12 @@ pub(super) async fn no_room_for_snapshots(run: &mut Run<'_>) -> anyhow::Result<O
         });
     }
     while writes.join_next().await.is_some() {}
+    let others: Vec<usize> = (0..3).filter(|server| *server != leader).collect();
+    let recovered = run.cluster.until_a_write(&others).await?;
     let is_running = run.cluster.servers[leader].is_running();
     run.cluster.servers[leader].set_disk("")?;
-    let recovered = run.cluster.until_writes(&[0, 1, 2]).await?;
+    run.cluster.servers[leader].start()?;
+    run.cluster.until_writes(&[0, 1, 2]).await?;
     let said = if is_running { "the server went on" } else { "the server ended" };
     Ok(Outcome::noted(recovered, said))
 }
