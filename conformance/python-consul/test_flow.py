@@ -169,5 +169,95 @@ class Keys(unittest.TestCase):
         self.assertEqual(answers and answers[0][1]["Value"], b"new")
 
 
+class Locks(unittest.TestCase):
+    def setUp(self):
+        self.first, self.second = client(0), client(1)
+        self.key = unique("lock")
+        self.addCleanup(self.first.kv.delete, self.key)
+
+    def session(self, consul, **options):
+        session = consul.session.create(**options)
+        self.addCleanup(consul.session.destroy, session)
+        return session
+
+    def holder(self, server=2):
+        read = client(server).kv.get(self.key)[1]
+        return read.get("Session"), read["LockIndex"]
+
+    def test_one_session_holds_a_key_through_whatever_server(self):
+        one, two = self.session(self.first, name="one"), self.session(self.second, name="two")
+        self.assertTrue(self.first.kv.put(self.key, "1", acquire=one))
+        self.assertFalse(self.second.kv.put(self.key, "2", acquire=two))
+        self.assertEqual(self.holder(), (one, 1))
+        self.assertTrue(self.first.kv.put(self.key, "1", acquire=one), "the holder may again")
+        self.assertEqual(self.holder(), (one, 1))
+        self.assertFalse(self.second.kv.put(self.key, "2", release=two))
+        self.assertTrue(self.first.kv.put(self.key, "1", release=one))
+        self.assertTrue(self.second.kv.put(self.key, "2", acquire=two))
+        self.assertEqual(self.holder(), (two, 2))
+
+    def test_a_session_tells_what_it_was_made_with(self):
+        options = {"name": "told", "behavior": "delete", "ttl": 20, "lock_delay": 3}
+        session = self.session(self.first, **options)
+        info = self.second.session.info(session)[1]
+        self.assertEqual((info["Name"], info["Behavior"], info["TTL"]), ("told", "delete", "20s"))
+        self.assertEqual((info["Node"], info["LockDelay"]), ("server-1", 3_000_000_000))
+        self.assertEqual(info["NodeChecks"], ["serfHealth"])
+        self.assertIn(session, [s["ID"] for s in self.second.session.node("server-1")[1]])
+        self.assertIn(session, [s["ID"] for s in self.second.session.list()[1]])
+        self.assertEqual(self.second.session.renew(session)["ID"], session)
+        self.assertTrue(self.second.session.destroy(session))
+        self.assertIsNone(self.first.session.info(session)[1])
+        with self.assertRaises(consul.NotFound):
+            self.first.session.renew(session)
+
+    def test_a_lock_ends_with_its_session_and_wakes_who_waits(self):
+        session = self.session(self.first, lock_delay=0)
+        self.assertTrue(self.first.kv.put(self.key, "1", acquire=session))
+        index, _ = self.second.kv.get(self.key)
+        answers = []
+        blocked = threading.Thread(
+            target=lambda: answers.append(self.second.kv.get(self.key, index=index, wait="50s")),
+            daemon=True,
+        )
+        blocked.start()
+        blocked.join(0.5)
+        self.assertTrue(blocked.is_alive())
+        self.first.session.destroy(session)
+        blocked.join(5)
+        self.assertTrue(answers, "the end of the session did not wake the query")
+        self.assertNotIn("Session", answers[0][1])
+
+    def test_a_key_rests_after_its_session_ended_for_as_long_as_the_session_said(self):
+        one, two = self.session(self.first, lock_delay=2), self.session(self.second)
+        self.assertTrue(self.first.kv.put(self.key, "1", acquire=one))
+        self.first.session.destroy(one)
+        begun = time.monotonic()
+        self.assertFalse(self.second.kv.put(self.key, "2", acquire=two))
+        wait_for("the end of the delay", lambda: self.second.kv.put(self.key, "2", acquire=two))
+        self.assertGreater(time.monotonic() - begun, 1.5)
+
+    def test_a_session_ends_with_its_check(self):
+        name = unique("checked")
+        self.first.agent.check.register(name, consul.Check.ttl("60s"))
+        self.addCleanup(self.first.agent.check.deregister, name)
+        self.first.agent.check.ttl_pass(name)
+        session = self.session(self.first, checks=["serfHealth", name], behavior="delete")
+        self.assertTrue(self.first.kv.put(self.key, "1", acquire=session))
+        self.first.agent.check.ttl_fail(name)
+        wait_for("the end of the session", lambda: self.second.session.info(session)[1] is None)
+        self.assertIsNone(self.second.kv.get(self.key)[1], "its keys are deleted with it")
+
+    def test_a_session_that_is_not_renewed_ends_between_one_and_two_ttls(self):
+        session = self.session(self.first, ttl=10, lock_delay=0)
+        kept = self.session(self.first, ttl=10, lock_delay=0)
+        begun = time.monotonic()
+        while time.monotonic() - begun < 25 and self.first.session.info(session)[1]:
+            self.first.session.renew(kept)
+            time.sleep(1)
+        self.assertTrue(10 <= time.monotonic() - begun < 23)
+        self.assertIsNotNone(self.second.session.info(kept)[1], "one that is renewed lives on")
+
+
 if __name__ == "__main__":
     unittest.main()

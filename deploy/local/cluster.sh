@@ -4,7 +4,11 @@
 # own so that each has the standard ports.
 #
 #   cluster.sh up COS SAMPLES   starts what does not run, deploys ingress and ping-service, waits
+#   cluster.sh upgrade COS      has every agent and ingress go on as this program, one after another,
+#                               without a task or a request noticing
 #   cluster.sh down COS         stops everything that `up` started and leaves nothing behind
+#
+# Every agent runs a program file of its own, .run/NAME/cos, so that one can be replaced alone.
 #
 # Needs bash, coreutils and the two built paths. Asks nobody for root and does not use it.
 set -euo pipefail
@@ -82,8 +86,16 @@ EOF
 start() { # NAME
   alive "$1" && return 0
   : >"$run/$1/agent.log"
-  setsid "$cos" agent -config "$run/$1/agent.hcl" >>"$run/$1/agent.log" 2>&1 </dev/null &
+  install_program "$cos" "$run/$1/cos"
+  setsid "$run/$1/cos" agent -config "$run/$1/agent.hcl" >>"$run/$1/agent.log" 2>&1 </dev/null &
   echo $! >"$run/$1/agent.pid"
+}
+
+# A program that runs cannot be written to, so the new file takes the old one's name.
+install_program() { # FROM TO
+  [ ! "$1" -ef "$2" ] || return 0
+  ln -f "$1" "$2.new" 2>/dev/null || cp "$1" "$2.new"
+  mv -f "$2.new" "$2"
 }
 
 check_ports() { # says which port of which address is taken by somebody else
@@ -135,11 +147,56 @@ up() {
   wait_for "a leader" 30 leader_known
   [ $is_new = no ] || lead_elsewhere
   wait_for "4 ready nodes" 30 nodes_ready
-  "$cos" job run -detach -var "cos=$cos" "$root/samples/jobs/ingress.nomad.hcl" >/dev/null
+  mkdir -p "$run/ingress"
+  [ -e "$run/ingress/cos" ] || install_program "$cos" "$run/ingress/cos"
+  "$cos" job run -detach -var "cos=$run/ingress/cos" "$root/samples/jobs/ingress.nomad.hcl" >/dev/null
   wait_for "ingress on every client" 60 ingress_up
   "$cos" job run -var "bin_dir=$samples" "$root/samples/jobs/ping.nomad.hcl"
   wait_for "ping-service behind the ingress" 60 ping_answers
   tell
+}
+
+# Servers first, the leader last, then clients, then the ingresses: an older client understands a
+# newer server. Each step waits until what was replaced does its work again.
+upgrade() {
+  local new entry name leader last
+  new=$(realpath "$1") cos=$new
+  all_alive || fail "not all agents run; 'make run' starts them"
+  leader=$(leader) || fail "no leader: an upgrade needs a cluster that is whole"
+  for entry in "${servers[@]}"; do
+    if [ "$leader" = "\"${entry#*:}:4647\"" ]; then last=$entry; continue; fi
+    replace "${entry%%:*}" "${entry#*:}" "$new"
+  done
+  entry=${last:?the leader is not one of the servers of this cluster}
+  replace "${entry%%:*}" "${entry#*:}" "$new"
+  for entry in "${clients[@]}"; do
+    replace "${entry%%:*}" "${entry#*:}" "$new"
+    wait_for "4 ready nodes" 30 nodes_ready
+  done
+  install_program "$new" "$run/ingress/cos"
+  local pid
+  for pid in $(ingress_pids); do kill -USR2 "$pid"; done
+  wait_for "newer ingresses" 30 ingresses_replaced
+  wait_for "ping-service behind the ingress" 30 ping_answers
+  say "Every agent is $("$new" version | head -1)."
+}
+
+replace() { # NAME ADDRESS PROGRAM
+  local pid
+  pid=$(cat "$run/$1/agent.pid")
+  install_program "$3" "$run/$1/cos"
+  kill -USR2 "$pid"
+  wait_for "$1 as a newer program" 30 is_replaced "$pid" "$run/$1/cos"
+  # A read that is not stale is answered by one who has caught up with a leader.
+  wait_for "answers of $1" 30 curl -fs -m 2 -o /dev/null "http://$2:4646/v1/jobs"
+}
+
+is_replaced() { [ "/proc/$1/exe" -ef "$2" ]; } # PID PROGRAM
+ingress_pids() { pgrep -f "^$run/ingress/cos ingress " || true; }
+ingresses_replaced() {
+  local pid
+  for pid in $(ingress_pids); do is_replaced "$pid" "$run/ingress/cos" || return 1; done
+  ingress_up
 }
 
 # People type 127.0.0.1, which is server-1. While another server leads, the leader can be killed and
@@ -256,6 +313,7 @@ remove_cgroups() {
 
 case "${1:-}" in
   up) up "${2:?path of cos}" "${3:?directory of the samples}" ;;
+  upgrade) upgrade "${2:?path of the newer cos}" ;;
   down) down "${2:?path of cos}" ;;
-  *) fail "usage: cluster.sh up COS SAMPLES | down COS" ;;
+  *) fail "usage: cluster.sh up COS SAMPLES | upgrade COS | down COS" ;;
 esac

@@ -11,6 +11,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use cos_http::blocking::{Wait, wait_for};
 use cos_http::{ApiError, Params};
+use cos_model::SessionId;
 use cos_model::kv::{KvEntry, KvOp};
 use cos_state::{Command, Reply, State as Tables, Topic};
 use serde_json::{Value, json};
@@ -107,14 +108,18 @@ fn shape(entry: &KvEntry) -> Value {
     } else {
         Value::String(STANDARD.encode(&entry.value))
     };
-    json!({
+    let mut shape = json!({
         "LockIndex": entry.lock_index,
         "Key": entry.key,
         "Flags": entry.flags,
         "Value": value,
         "CreateIndex": entry.create_index,
         "ModifyIndex": entry.modify_index,
-    })
+    });
+    if let Some(session) = entry.session {
+        shape["Session"] = json!(session.to_string());
+    }
+    shape
 }
 
 /// The names below a prefix, cut after the first separator, each once.
@@ -138,10 +143,9 @@ async fn put(
     if key.is_empty() {
         return Err(ApiError::bad_request("Missing key name"));
     }
-    for name in ["acquire", "release"] {
-        if params.has(name) {
-            return Err(ApiError::unsupported("cos does not support sessions yet"));
-        }
+    let conditions = ["cas", "acquire", "release"].map(|name| params.get(name));
+    if conditions.iter().flatten().count() > 1 {
+        return Err(ApiError::bad_request("Conflicting flags: cas, acquire and release"));
     }
     let flags: u64 = params.number("flags")?.unwrap_or(0);
     let expected: Option<u64> = params.number("cas")?;
@@ -152,11 +156,25 @@ async fn put(
         )
     })?;
     let value = value.to_vec();
-    let op = match expected {
-        None => KvOp::Set { key, value, flags },
-        Some(expected) => KvOp::SetIfUnchanged { key, value, flags, expected },
+    let op = match (conditions, expected) {
+        ([_, Some(session), _], _) => {
+            KvOp::Acquire { key, value, flags, session: session_id(session)? }
+        }
+        ([_, _, Some(session)], _) => {
+            KvOp::Release { key, value, flags, session: session_id(session)? }
+        }
+        (_, None) => KvOp::Set { key, value, flags },
+        (_, Some(expected)) => KvOp::SetIfUnchanged { key, value, flags, expected },
     };
     propose(consul, op).await
+}
+
+/// Reads the id of a session. What is none names no session that there is.
+fn session_id(text: &str) -> Result<SessionId, ApiError> {
+    if text.is_empty() {
+        return Err(ApiError::internal("missing session"));
+    }
+    text.parse().map_err(|_not_an_id| ApiError::internal(format!("invalid session {text:?}")))
 }
 
 async fn delete(consul: &Consul, key: String, params: &Params) -> Result<Response, ApiError> {
@@ -174,7 +192,15 @@ async fn delete(consul: &Consul, key: String, params: &Params) -> Result<Respons
 }
 
 async fn propose(consul: &Consul, op: KvOp) -> Result<Response, ApiError> {
-    let committed = consul.api.propose(Command::Kv { ops: vec![op] }).await?;
+    let is_lock = matches!(op, KvOp::Acquire { .. });
+    let committed = match consul.api.propose(Command::Kv { ops: vec![op] }).await {
+        Ok(committed) => committed,
+        // A session that is not there is no fault of the request's form.
+        Err(error) if is_lock && error.status == StatusCode::BAD_REQUEST => {
+            return Err(ApiError::internal(error.message));
+        }
+        Err(error) => return Err(error),
+    };
     let done = !matches!(committed.reply, Reply::Kv(false));
     Ok(plain_json(&json!(done), false))
 }

@@ -13,7 +13,7 @@
 //!
 //! # Deliberately absent
 //!
-//! - Sessions, transactions, prepared queries, events, ACLs, the mesh: each is refused by name.
+//! - Transactions, prepared queries, events, ACLs, the mesh: each is refused by name.
 //! - Running checks. The agent does, from the definitions that registering puts into the catalog.
 
 mod agent;
@@ -25,6 +25,7 @@ mod keyring;
 mod kv;
 mod register;
 mod respond;
+mod sessions;
 mod shape;
 mod status;
 
@@ -78,6 +79,7 @@ pub fn router(consul: Consul) -> Router {
         .route("/", get(|| async { "Consul Agent\n" }))
         .merge(agent_routes())
         .merge(catalog_routes())
+        .merge(session_routes())
         .route("/v1/kv", any(kv::root))
         .route("/v1/kv/", any(kv::root))
         .route("/v1/kv/{*key}", any(kv::key))
@@ -147,10 +149,23 @@ fn catalog_routes() -> Router<Consul> {
         .route("/v1/health/state/{state}", get(health::state))
 }
 
+fn session_routes() -> Router<Consul> {
+    Router::new()
+        .route("/v1/session/create", put(sessions::create))
+        .route("/v1/session/destroy/", put(sessions::missing_session))
+        .route("/v1/session/destroy/{id}", put(sessions::destroy))
+        .route("/v1/session/renew/", put(sessions::missing_session))
+        .route("/v1/session/renew/{id}", put(sessions::renew))
+        .route("/v1/session/info/", get(sessions::missing_session))
+        .route("/v1/session/info/{id}", get(sessions::info))
+        .route("/v1/session/node/", get(sessions::missing_node))
+        .route("/v1/session/node/{*name}", get(sessions::of_node))
+        .route("/v1/session/list", get(sessions::list))
+}
+
 /// What clients may ask for and cos does not do yet, told instead of a bare 404.
 fn refused_routes() -> Router<Consul> {
-    const FAMILIES: [(&str, &str); 8] = [
-        ("/v1/session/{*rest}", "sessions"),
+    const FAMILIES: [(&str, &str); 7] = [
         ("/v1/txn", "transactions"),
         ("/v1/query/{*rest}", "prepared queries"),
         ("/v1/event/{*rest}", "user events"),

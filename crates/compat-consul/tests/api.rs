@@ -342,7 +342,7 @@ async fn wrong_input_names_the_place_and_changes_nothing() {
         ("GET /v1/catalog/services?stale&consistent", "", 400, &["conflicting semantics"]),
         ("GET /v1/catalog/services?index=x", "", 400, &["Invalid index"]),
         ("GET /v1/catalog/services?filter=%3D%3D", "", 400, &["boolean expression"]),
-        ("PUT /v1/session/create", "", 501, &["sessions"]),
+        ("PUT /v1/txn", "", 501, &["transactions"]),
         ("GET /v1/nothing", "", 404, &[]),
         ("GET /v1/catalog/services", "", 200, &["{}"]),
     ])
@@ -366,9 +366,86 @@ async fn keys_are_written_compared_listed_and_deleted() {
         ("DELETE /v1/kv/a?recurse", "", 200, &["true"]),
         ("GET /v1/kv/?keys", "", 200, &["[]"]),
         ("PUT /v1/kv/", "x", 400, &["Missing key name"]),
-        ("PUT /v1/kv/a?acquire=s", "x", 501, &["sessions"]),
+        ("PUT /v1/kv/a?acquire=s", "x", 500, &["invalid session \"s\""]),
+        ("PUT /v1/kv/a?acquire=", "x", 500, &["missing session"]),
+        ("PUT /v1/kv/a?acquire=s&cas=1", "x", 400, &["Conflicting flags"]),
     ])
     .await;
+}
+
+#[tokio::test]
+async fn a_session_holds_a_key_until_it_ends() {
+    const ID: &str = "00000000-0000-0000-0000-000000000007";
+    let (info, renew) =
+        (format!("GET /v1/session/info/{ID}"), format!("PUT /v1/session/renew/{ID}"));
+    let (acquire, release) =
+        (format!("PUT /v1/kv/k?acquire={ID}"), format!("PUT /v1/kv/k?release={ID}"));
+    let destroy = format!("PUT /v1/session/destroy/{ID}");
+    let missing = format!("Session id '{ID}' not found");
+    let held = format!("\"LockIndex\":1,\"ModifyIndex\":4,\"Session\":\"{ID}\"");
+    check(&[
+        ("PUT /v1/session/create", "", 500, &["Missing check 'serfHealth' registration"]),
+        (
+            "PUT /v1/session/create",
+            r#"{"Name":"lock","Checks":[],"TTL":"15s","LockDelay":1,"Behavior":"release"}"#,
+            200,
+            &[&format!("{{\"ID\":\"{ID}\"}}")],
+        ),
+        (&info, "", 200, &["\"LockDelay\":1000000000", "\"TTL\":\"15s\"", "\"Node\":\"n1\""]),
+        ("GET /v1/session/info/none", "", 200, &["[]"]),
+        ("GET /v1/session/list", "", 200, &["\"NodeChecks\":[]", "\"ServiceChecks\":null"]),
+        ("GET /v1/session/node/n1", "", 200, &["\"Name\":\"lock\""]),
+        ("GET /v1/session/node/other", "", 200, &["[]"]),
+        (&acquire, "x", 200, &["true"]),
+        ("GET /v1/kv/k", "", 200, &[&held]),
+        (&renew, "", 200, &["\"ModifyIndex\":3"]),
+        (&release, "y", 200, &["true"]),
+        ("GET /v1/kv/k", "", 200, &["\"LockIndex\":1"]),
+        (&acquire, "x", 200, &["true"]),
+        (&destroy, "", 200, &["true"]),
+        (&destroy, "", 200, &["true"]),
+        (&renew, "", 404, &[&missing]),
+        ("PUT /v1/session/renew/none", "", 404, &["Session id 'none' not found"]),
+        (&acquire, "x", 500, &["invalid session"]),
+        (&info, "", 200, &["[]"]),
+        ("PUT /v1/session/destroy/", "", 400, &["Missing session"]),
+        ("GET /v1/session/node/", "", 400, &["Missing node name"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_session_that_cannot_be_is_refused() {
+    check(&[
+        ("PUT /v1/session/create", r#"{"TTL":"1s"}"#, 500, &["must be between [10s=24h0m0s]"]),
+        ("PUT /v1/session/create", r#"{"TTL":"x"}"#, 500, &["Invalid Session TTL 'x'"]),
+        ("PUT /v1/session/create", r#"{"Behavior":"x"}"#, 500, &["Invalid Behavior setting 'x'"]),
+        ("PUT /v1/session/create", r#"{"Node":"x"}"#, 500, &["Missing node registration"]),
+        ("PUT /v1/session/create", r#"{"Checks":1}"#, 400, &["Checks"]),
+        ("PUT /v1/session/create", r#"{"LockDelay":[]}"#, 400, &["LockDelay"]),
+        ("PUT /v1/session/create", "[", 400, &["Request decode failed"]),
+    ])
+    .await;
+}
+
+#[tokio::test]
+async fn a_read_of_sessions_and_one_of_a_key_wake_when_a_lock_ends() {
+    let fake = Fake::new();
+    let router = consul(&fake);
+    ask(&router, "PUT /v1/session/create", r#"{"Checks":[]}"#).await;
+    let id = "00000000-0000-0000-0000-000000000007";
+    ask(&router, &format!("PUT /v1/kv/k?acquire={id}"), "x").await;
+    let (_, key_index, _) = ask(&router, "GET /v1/kv/k", "").await;
+    let (_, index, _) = ask(&router, "GET /v1/session/list", "").await;
+    let (key, list) = (
+        format!("GET /v1/kv/k?wait=5s&index={key_index}"),
+        format!("GET /v1/session/list?wait=5s&index={index}"),
+    );
+    let destroy = format!("PUT /v1/session/destroy/{id}");
+    let (key, list, _) =
+        tokio::join!(ask(&router, &key, ""), ask(&router, &list, ""), ask(&router, &destroy, ""));
+    assert!(!key.2.contains("Session"), "{key:?}");
+    assert_eq!(list.2, "[]");
 }
 
 #[tokio::test]
@@ -418,6 +495,22 @@ async fn the_agent_and_the_cluster_say_who_they_are() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
+    /// Whatever the body, there is an answer, and nothing begins by halves.
+    #[test]
+    fn no_definition_of_a_session_panics(
+        body in "\\{?\"?(Name|Node|Checks|TTL|LockDelay|ServiceChecks)?\"?:?.{0,40}\\}?"
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let fake = Fake::new();
+            let router = consul(&fake);
+            let (status, _, text) = ask(&router, "PUT /v1/session/create", &body).await;
+            assert_eq!(fake.state().sessions().count(), usize::from(status == 200), "{text}");
+            ask(&router, &format!("PUT /v1/kv/k?acquire={}", encode(&body)), "x").await;
+            ask(&router, &format!("PUT /v1/session/renew/{}", encode(&body)), "").await;
+        });
+    }
+
     /// Whatever the body, there is an answer, and no 500.
     #[test]
     fn no_body_panics(body in "\\{?\"?(Name|Check|Port|TTL|Meta|Status)?\"?:?.{0,40}\\}?") {
@@ -436,4 +529,9 @@ proptest! {
             }
         });
     }
+}
+
+/// A text as part of an address, every byte escaped.
+fn encode(text: &str) -> String {
+    text.bytes().fold(String::new(), |all, byte| all + &format!("%{byte:02X}"))
 }

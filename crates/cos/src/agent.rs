@@ -13,7 +13,7 @@ use cos_agent::AgentHandle;
 use cos_http::{Api, Forwarder, Metrics};
 use cos_model::catalog::Catalog;
 use cos_platform::tls::Web;
-use cos_platform::{Clock, Fate, SystemClock, Tasks};
+use cos_platform::{Clock, Fate, Sockets, SystemClock, Tasks};
 use cos_server::Server;
 use cos_state::ControlPlane;
 use tokio::net::TcpListener;
@@ -24,6 +24,7 @@ use crate::adapters::{Info, LocalAgent, Membership, Naming, Planning, ServerSink
 use crate::bridge::{self, Bridge};
 use crate::config::{Endpoint, Endpoints, Flags, Settings};
 use crate::error::{chain, fail};
+use crate::replacement::{End, Replacement};
 use crate::runtime;
 
 mod client;
@@ -50,8 +51,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         Ok(settings) => settings,
         Err(error) => return fail(&chain(&error)),
     };
-    match runtime::block_on(run(settings)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+    let replacement = Replacement::prepare();
+    match runtime::block_on(run(settings, &replacement)) {
+        Ok(Ok(End::Stopped)) => ExitCode::SUCCESS,
+        Ok(Ok(End::Replaced)) => fail(&replacement.carry_out()),
         Ok(Err(error)) => fail(&format!("{error:#}")),
         Err(error) => fail(&format!("cannot start: {error}")),
     }
@@ -62,7 +65,7 @@ fn print_usage() {
     println!("{}", Flags::usage().trim_end());
 }
 
-async fn run(settings: Settings) -> anyhow::Result<()> {
+async fn run(settings: Settings, replacement: &Replacement) -> anyhow::Result<End> {
     let hub = cos_platform::logging::LogHub::new(level(&settings));
     hub.install()?;
     let mut signals = cos_platform::shutdown::Signals::listen()?;
@@ -74,13 +77,20 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
     let tasks = Tasks::new();
     // Joining a cluster may wait for long; who asks the agent to end meanwhile is heard.
     let started = tokio::select! {
-        started = Box::pin(App::start(&settings, hub, &tasks)) => started.map(Some),
-        name = signals.next() => { tracing::info!(signal = name, "stopping"); Ok(None) }
+        started = Box::pin(App::start(&settings, hub, &replacement.sockets, &tasks)) => started,
+        end = replacement.wait(&mut signals) => {
+            tasks.stop();
+            scratch.remove();
+            return Ok(end);
+        }
     };
-    let Ok(Some(app)) = started else {
-        tasks.stop();
-        scratch.remove();
-        return started.map(drop);
+    let app = match started {
+        Ok(app) => app,
+        Err(error) => {
+            tasks.stop();
+            scratch.remove();
+            return Err(error);
+        }
     };
     tracing::info!(
         name = app.name,
@@ -90,18 +100,18 @@ async fn run(settings: Settings) -> anyhow::Result<()> {
         "agent started"
     );
     let stopping = tasks.stopping();
-    let failed = tokio::select! {
+    replacement.sockets.settle();
+    let end = tokio::select! {
         // Whichever comes first ends the wait; the other has nothing to lose.
-        name = signals.next() => { tracing::info!(signal = name, "stopping"); false }
-        () = stopping.cancelled() => true,
+        end = replacement.wait(&mut signals) => Some(end),
+        () = stopping.cancelled() => None,
     };
-    app.drain(settings.dev, &tasks).await;
+    app.drain(settings.dev && end != Some(End::Replaced), &tasks).await;
     scratch.remove();
-    if failed {
-        anyhow::bail!("a vital part of the agent ended; the log says which");
-    }
-    tracing::info!("stopped");
-    Ok(())
+    let end =
+        end.ok_or_else(|| anyhow::anyhow!("a vital part of the agent ended; the log says which"))?;
+    tracing::info!(?end, "stopped");
+    Ok(end)
 }
 
 fn level(settings: &Settings) -> LevelFilter {
@@ -150,6 +160,7 @@ struct Parts<'a> {
     endpoints: &'a Endpoints,
     name: &'a str,
     clock: &'a Arc<dyn Clock>,
+    sockets: &'a Sockets,
     tasks: &'a Tasks,
     /// How many files tasks may open before they ask for more.
     open_files: u64,
@@ -159,6 +170,7 @@ impl App {
     async fn start(
         settings: &Arc<Settings>,
         hub: cos_platform::logging::LogHub,
+        sockets: &Sockets,
         tasks: &Tasks,
     ) -> anyhow::Result<Self> {
         let name = settings.name.clone().unwrap_or_else(host_name);
@@ -170,19 +182,23 @@ impl App {
             endpoints: &endpoints,
             name: &name,
             clock: &clock,
+            sockets,
             tasks,
             open_files: files.given,
         };
         // Sockets first: a busy port is told before anything else happens.
-        let http = bind("HTTP", endpoints.http).await?;
-        let consul = bind_if("Consul HTTP", endpoints.consul_http).await?;
+        let http = bind("HTTP", endpoints.http, sockets)?;
+        let consul = match endpoints.consul_http {
+            Some(endpoint) => Some(bind("Consul HTTP", endpoint, sockets)?),
+            None => None,
+        };
         let secured = Box::pin(security::start(&parts)).await?;
         let server = server::start(&parts, &secured).await?;
         let agent = client::start(&parts, &secured).await?;
         keep_membership(&parts, &secured, agent.as_ref());
         let catalog = catalog_of(server.as_ref(), agent.as_ref());
         start_dns(&parts, &catalog).await?;
-        let ingress = start_ingress(&parts, &catalog).await?;
+        let ingress = start_ingress(&parts, &catalog)?;
         let info = Info::new(
             Arc::clone(settings),
             name.clone(),
@@ -308,7 +324,7 @@ async fn start_dns(
     Ok(())
 }
 
-async fn start_ingress(
+fn start_ingress(
     parts: &Parts<'_>,
     catalog: &watch::Receiver<Arc<Catalog>>,
 ) -> anyhow::Result<Option<cos_ingress::Ingress>> {
@@ -318,22 +334,15 @@ async fn start_ingress(
         ui_addresses: parts.endpoints.ingress_ui.map(|ui| ui.bind).into_iter().collect(),
         datacenter: parts.settings.datacenter(),
         workers: crate::ingress::workers(),
+        sockets: parts.sockets.clone(),
     };
-    let clock = Arc::clone(parts.clock);
-    let ingress = cos_ingress::Ingress::start(config, catalog.clone(), clock, parts.tasks).await?;
+    let ingress = cos_ingress::Ingress::start(config, catalog.clone(), parts.clock, parts.tasks)?;
     Ok(Some(ingress))
 }
 
-async fn bind_if(what: &str, endpoint: Option<Endpoint>) -> anyhow::Result<Option<TcpListener>> {
-    match endpoint {
-        Some(endpoint) => Ok(Some(bind(what, endpoint).await?)),
-        None => Ok(None),
-    }
-}
-
-async fn bind(what: &str, endpoint: Endpoint) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(endpoint.bind)
-        .await
+fn bind(what: &str, endpoint: Endpoint, sockets: &Sockets) -> anyhow::Result<TcpListener> {
+    sockets
+        .listen(endpoint.bind)
         .map_err(|error| anyhow::anyhow!("cannot listen on {} ({what}): {error}", endpoint.bind))
 }
 

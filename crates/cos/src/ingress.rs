@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cos_model::catalog::Catalog;
-use cos_platform::{Fate, SystemClock, Tasks};
+use cos_platform::{Clock, Fate, SystemClock, Tasks};
 use tokio::sync::watch;
 use tracing::level_filters::LevelFilter;
 
 use crate::error::fail;
+use crate::replacement::{End, Replacement};
 use crate::runtime;
 
 /// The longest wait for a change of the catalog in one request.
 const WAIT: &str = "60s";
 /// How long to rest after the agent did not answer.
 const RETRY_PAUSE: Duration = Duration::from_millis(500);
+/// How long the end may take before it is cut short.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(4);
 /// How long to wait for the first catalog before giving up.
 const FIRST_TIMEOUT: Duration = Duration::from_secs(10);
 /// More workers than this do not help on the machines that run one.
@@ -56,8 +59,10 @@ pub(crate) fn main(arguments: &[String]) -> ExitCode {
         Ok(options) => options,
         Err(problem) => return fail(&problem),
     };
-    match runtime::block_on(run(options)) {
-        Ok(Ok(())) => ExitCode::SUCCESS,
+    let replacement = Replacement::prepare();
+    match runtime::block_on(run(options, &replacement)) {
+        Ok(Ok(End::Stopped)) => ExitCode::SUCCESS,
+        Ok(Ok(End::Replaced)) => fail(&replacement.carry_out()),
         Ok(Err(error)) => fail(&format!("{error:#}")),
         Err(error) => fail(&format!("cannot start: {error}")),
     }
@@ -99,7 +104,8 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-async fn run(options: Options) -> anyhow::Result<()> {
+async fn run(options: Options, replacement: &Replacement) -> anyhow::Result<End> {
+    let sockets = &replacement.sockets;
     cos_platform::logging::LogHub::new(LevelFilter::INFO).install()?;
     let mut signals = cos_platform::shutdown::Signals::listen()?;
     let tasks = Tasks::new();
@@ -116,19 +122,31 @@ async fn run(options: Options) -> anyhow::Result<()> {
         ui_addresses: vec![options.ui],
         datacenter: options.datacenter,
         workers: workers(),
+        sockets: sockets.clone(),
     };
-    let clock = Arc::new(SystemClock::new());
-    cos_ingress::Ingress::start(config, catalog, clock, &tasks).await?;
-    tasks.spawn("catalog", Fate::Vital, source.follow(index, publish));
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
+    cos_ingress::Ingress::start(config, catalog, &clock, &tasks)?;
+    let stopping = tasks.stopping();
+    tasks.spawn("catalog", Fate::Vital, async move {
+        // A question that is open at the end has nothing to lose.
+        tokio::select! {
+            () = source.follow(index, publish) => {}
+            () = stopping.cancelled() => {}
+        }
+    });
     tracing::info!(proxy = %options.proxy, ui = %options.ui, "ingress started");
     let stopping = tasks.stopping();
-    tokio::select! {
+    sockets.settle();
+    let end = tokio::select! {
         // Whichever comes first ends the program; the other has nothing to lose.
-        name = signals.next() => tracing::info!(signal = name, "stopping"),
+        end = replacement.wait(&mut signals) => end,
         () = stopping.cancelled() => anyhow::bail!("a vital part of the ingress ended"),
-    }
+    };
     tasks.stop();
-    Ok(())
+    if tokio::time::timeout(DRAIN_TIMEOUT, tasks.ended()).await.is_err() {
+        tracing::warn!("some requests did not end in time and are cut short");
+    }
+    Ok(end)
 }
 
 /// An agent's catalog over HTTP.

@@ -19,6 +19,7 @@ mod bridge;
 mod config;
 mod error;
 mod ingress;
+mod replacement;
 mod runtime;
 
 use std::ffi::OsString;

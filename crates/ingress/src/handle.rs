@@ -7,9 +7,10 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
 use cos_model::catalog::Catalog;
-use cos_platform::{Clock, Fate, Tasks};
+use cos_platform::{Clock, Fate, Sockets, Tasks};
 
 use crate::admin;
 use crate::proxy::Workers;
@@ -27,6 +28,8 @@ pub struct Config {
     pub datacenter: String,
     /// How many worker threads serve requests.
     pub workers: usize,
+    /// The sockets of the process, on which is listened.
+    pub sockets: Sockets,
 }
 
 /// The ingress could not start.
@@ -53,34 +56,40 @@ pub struct Ingress {
     workers: Workers,
     proxy_addresses: Vec<SocketAddr>,
     ui_addresses: Vec<SocketAddr>,
+    /// Cancelled when the table is worth looking at.
+    ready: CancellationToken,
 }
 
 /// How long an accept loop rests after the machine ran out of something.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// How long connections wait at the start for the first catalog. Until then nothing is known, and
+/// "no such route" would be a wrong answer; after that it is the right one.
+const FIRST_CATALOG_TIME: Duration = Duration::from_secs(5);
+
 impl Ingress {
-    /// Binds all addresses and starts serving.
-    pub async fn start(
+    /// Binds all addresses and starts serving, in the runtime around it.
+    pub fn start(
         config: Config,
         catalog: watch::Receiver<Arc<Catalog>>,
-        clock: Arc<dyn Clock>,
+        clock: &Arc<dyn Clock>,
         tasks: &Tasks,
     ) -> Result<Self, StartError> {
-        let proxies = bind_all(&config.proxy_addresses).await?;
-        let uis = bind_all(&config.ui_addresses).await?;
+        let proxies = bind_all(&config.proxy_addresses, &config.sockets)?;
+        let uis = bind_all(&config.ui_addresses, &config.sockets)?;
         let first = Table::build(&catalog.borrow(), &config.datacenter);
         let table = Arc::new(ArcSwap::from_pointee(first));
-        let workers = Workers::start(config.workers.max(1), &table, &clock, tasks)
+        let workers = Workers::start(config.workers.max(1), &table, clock, tasks)
             .map_err(StartError::Worker)?;
         let ingress = Self {
             table: Arc::clone(&table),
-            workers: workers.clone(),
+            workers,
             proxy_addresses: local_addresses(&proxies),
             ui_addresses: local_addresses(&uis),
+            ready: CancellationToken::new(),
         };
         for listener in proxies {
-            let accepting = accept(listener, workers.clone(), tasks.clone());
-            tasks.spawn("ingress-accept", Fate::Ends, accepting);
+            ingress.accept_on(listener, tasks);
         }
         for listener in uis {
             let serving = admin::serve(listener, Arc::clone(&table), tasks.clone());
@@ -88,7 +97,9 @@ impl Ingress {
         }
         let listen_on: Vec<_> = ingress.proxy_addresses.iter().map(SocketAddr::ip).collect();
         let streams = tcp::Listeners::new(listen_on, Arc::clone(&table), tasks.clone());
-        let following = follow(catalog, config.datacenter, table, streams, tasks.clone());
+        tasks.spawn("ingress-ready", Fate::Ends, wait_no_longer(ingress.ready.clone()));
+        let following = Following { datacenter: config.datacenter, table, streams };
+        let following = following.run(catalog, ingress.ready.clone(), tasks.clone());
         tasks.spawn("ingress-table", Fate::Vital, following);
         Ok(ingress)
     }
@@ -98,9 +109,13 @@ impl Ingress {
         let listener = TcpListener::bind(address)
             .await
             .map_err(|source| StartError::Listen { address, source })?;
-        let accepting = accept(listener, self.workers.clone(), tasks.clone());
-        tasks.spawn("ingress-accept", Fate::Ends, accepting);
+        self.accept_on(listener, tasks);
         Ok(())
+    }
+
+    fn accept_on(&self, listener: TcpListener, tasks: &Tasks) {
+        let accepting = accept(listener, self.workers.clone(), self.ready.clone(), tasks.clone());
+        tasks.spawn("ingress-accept", Fate::Ends, accepting);
     }
 
     /// The table as requests see it now.
@@ -119,15 +134,11 @@ impl Ingress {
     }
 }
 
-async fn bind_all(addresses: &[SocketAddr]) -> Result<Vec<TcpListener>, StartError> {
-    let mut listeners = Vec::with_capacity(addresses.len());
-    for address in addresses {
-        let listener = TcpListener::bind(address)
-            .await
-            .map_err(|source| StartError::Listen { address: *address, source })?;
-        listeners.push(listener);
-    }
-    Ok(listeners)
+fn bind_all(addresses: &[SocketAddr], sockets: &Sockets) -> Result<Vec<TcpListener>, StartError> {
+    let listen = |address: &SocketAddr| {
+        sockets.listen(*address).map_err(|source| StartError::Listen { address: *address, source })
+    };
+    addresses.iter().map(listen).collect()
 }
 
 fn local_addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
@@ -135,12 +146,19 @@ fn local_addresses(listeners: &[TcpListener]) -> Vec<SocketAddr> {
 }
 
 /// Hands each connection to the next worker.
-async fn accept(listener: TcpListener, workers: Workers, tasks: Tasks) {
+async fn accept(listener: TcpListener, workers: Workers, ready: CancellationToken, tasks: Tasks) {
     let stopping = tasks.stopping();
+    // Either may be dropped; connections wait in the kernel's queue.
+    tokio::select! {
+        () = ready.cancelled() => {}
+        () = stopping.cancelled() => return,
+    }
     loop {
         let accepted = tokio::select! {
-            accepted = listener.accept() => accepted, // a connection not accepted stays queued
+            // At the end nothing more is accepted, so that it waits for whoever comes next.
+            biased;
             () = stopping.cancelled() => return,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
             Ok((socket, peer)) => workers.hand_over(socket, peer),
@@ -152,36 +170,58 @@ async fn accept(listener: TcpListener, workers: Workers, tasks: Tasks) {
     }
 }
 
-/// Rebuilds the table whenever the catalog changes.
-async fn follow(
-    mut catalog: watch::Receiver<Arc<Catalog>>,
+/// Ends the wait for the first catalog if there is none within a sensible time.
+async fn wait_no_longer(ready: CancellationToken) {
+    // It may be dropped: whoever waits for it waits no more then.
+    tokio::select! {
+        () = tokio::time::sleep(FIRST_CATALOG_TIME) => ready.cancel(),
+        () = ready.cancelled() => {}
+    }
+}
+
+/// What follows the catalog.
+struct Following {
     datacenter: String,
     table: Arc<ArcSwap<Table>>,
-    mut streams: tcp::Listeners,
-    tasks: Tasks,
-) {
-    let stopping = tasks.stopping();
-    let mut told: Vec<String> = Vec::new();
-    loop {
-        let next = Table::build(&catalog.borrow_and_update().clone(), &datacenter);
-        if next.refused() != told {
-            for reason in next.refused() {
-                tracing::warn!(%reason, "ingress tag refused");
+    streams: tcp::Listeners,
+}
+
+impl Following {
+    /// Rebuilds the table whenever the catalog changes.
+    async fn run(
+        mut self,
+        mut catalog: watch::Receiver<Arc<Catalog>>,
+        ready: CancellationToken,
+        tasks: Tasks,
+    ) {
+        let stopping = tasks.stopping();
+        let mut told: Vec<String> = Vec::new();
+        loop {
+            let newest = catalog.borrow_and_update().clone();
+            let next = Table::build(&newest, &self.datacenter);
+            if next.refused() != told {
+                for reason in next.refused() {
+                    tracing::warn!(%reason, "ingress tag refused");
+                }
+                told = next.refused().to_vec();
             }
-            told = next.refused().to_vec();
-        }
-        if **table.load() != next {
-            table.store(Arc::new(next));
-        }
-        streams.adjust().await;
-        let changed = tokio::select! {
-            changed = catalog.changed() => changed, // the watch keeps the newest value
-            () = stopping.cancelled() => return,
-        };
-        if changed.is_err() {
-            // The catalog's owner is gone: the last table stays in force until the program ends.
-            stopping.cancelled().await;
-            return;
+            if **self.table.load() != next {
+                self.table.store(Arc::new(next));
+            }
+            if newest.index() > 0 {
+                ready.cancel();
+            }
+            self.streams.adjust().await;
+            let changed = tokio::select! {
+                changed = catalog.changed() => changed, // the watch keeps the newest value
+                () = stopping.cancelled() => return,
+            };
+            if changed.is_err() {
+                // The catalog's owner is gone: the last table stays in force until the program
+                // ends.
+                stopping.cancelled().await;
+                return;
+            }
         }
     }
 }

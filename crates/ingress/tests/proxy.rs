@@ -10,7 +10,7 @@ use cos_ingress::{Config, Ingress};
 use cos_model::catalog::{
     Catalog, CatalogChange, CatalogCheck, CatalogNode, Health, ServiceInstance,
 };
-use cos_platform::{SystemClock, Tasks};
+use cos_platform::{Sockets, SystemClock, Tasks};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -23,7 +23,7 @@ struct Bench {
 }
 
 impl Bench {
-    async fn new(lines: &[(&str, u16, &str)]) -> Self {
+    fn new(lines: &[(&str, u16, &str)]) -> Self {
         let tasks = Tasks::new();
         let (catalog, watching) = watch::channel(Arc::new(build(lines)));
         let any: SocketAddr = "127.0.0.1:0".parse().unwrap();
@@ -32,9 +32,10 @@ impl Bench {
             ui_addresses: vec![any],
             datacenter: "dc1".to_owned(),
             workers: 2,
+            sockets: Sockets::default(),
         };
-        let clock = Arc::new(SystemClock::new());
-        let ingress = Ingress::start(config, watching, clock, &tasks).await.unwrap();
+        let clock: Arc<dyn cos_platform::Clock> = Arc::new(SystemClock::new());
+        let ingress = Ingress::start(config, watching, &clock, &tasks).unwrap();
         Self { tasks, catalog, ingress }
     }
 
@@ -147,7 +148,7 @@ fn get(path: &str) -> String {
 async fn a_request_reaches_an_instance_with_path_and_headers_as_the_tag_says() {
     let tasks = Tasks::new();
     let port = echo("one", &tasks).await;
-    let bench = Bench::new(&[("a", port, "urlprefix-/a strip=/a prepend=/x")]).await;
+    let bench = Bench::new(&[("a", port, "urlprefix-/a strip=/a prepend=/x")]);
 
     let answer = bench.ask(&get("/a/b?c=d")).await;
 
@@ -169,7 +170,7 @@ async fn a_request_reaches_an_instance_with_path_and_headers_as_the_tag_says() {
 async fn what_has_no_route_is_404_and_what_is_ambiguous_is_400() {
     let tasks = Tasks::new();
     let port = echo("one", &tasks).await;
-    let bench = Bench::new(&[("a", port, "urlprefix-/a")]).await;
+    let bench = Bench::new(&[("a", port, "urlprefix-/a")]);
 
     for (request, status) in [
         (get("/b"), "404"),
@@ -199,7 +200,7 @@ async fn what_has_no_route_is_404_and_what_is_ambiguous_is_400() {
 async fn of_two_framings_only_the_one_that_counts_is_passed_on() {
     let tasks = Tasks::new();
     let port = echo("one", &tasks).await;
-    let bench = Bench::new(&[("a", port, "urlprefix-/a")]).await;
+    let bench = Bench::new(&[("a", port, "urlprefix-/a")]);
 
     let answer = bench
         .ask(
@@ -221,7 +222,7 @@ async fn a_dead_instance_is_passed_over_until_the_catalog_drops_it() {
     // Bound and closed again: connecting to it is refused.
     let dead = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
     let tag = "urlprefix-/a";
-    let mut bench = Bench::new(&[("a", alive, tag), ("a", dead, tag)]).await;
+    let mut bench = Bench::new(&[("a", alive, tag), ("a", dead, tag)]);
 
     for _ in 0..20 {
         let answer = bench.ask(&get("/a")).await;
@@ -243,7 +244,7 @@ async fn a_dead_instance_is_passed_over_until_the_catalog_drops_it() {
 async fn one_connection_carries_many_requests_both_ways() {
     let tasks = Tasks::new();
     let port = echo("one", &tasks).await;
-    let bench = Bench::new(&[("a", port, "urlprefix-/a")]).await;
+    let bench = Bench::new(&[("a", port, "urlprefix-/a")]);
     let mut socket = bench.connect().await;
     let mut seen = Vec::new();
     for number in 0..50 {
@@ -261,6 +262,37 @@ async fn one_connection_carries_many_requests_both_ways() {
 }
 
 #[tokio::test]
+async fn at_the_end_what_was_asked_is_answered_and_the_connection_closes() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (asked, was_asked) = tokio::sync::oneshot::channel();
+    let (go, may_answer) = tokio::sync::oneshot::channel::<()>();
+    let instance = async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        assert!(socket.read(&mut [0; 4096]).await.unwrap() > 0);
+        asked.send(()).unwrap();
+        may_answer.await.unwrap();
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nlate";
+        socket.write_all(answer).await.unwrap();
+        socket
+    };
+    let bench = Bench::new(&[("a", port, "urlprefix-/a")]);
+    let (mut busy, mut resting) = (bench.connect().await, bench.connect().await);
+    let client = async {
+        busy.write_all(b"GET /a HTTP/1.1\r\nhost: h\r\n\r\n").await.unwrap();
+        was_asked.await.unwrap();
+        bench.tasks.stop();
+        assert_eq!(resting.read(&mut [0; 16]).await.unwrap(), 0, "one that rests is closed");
+        go.send(()).unwrap();
+        let mut answer = String::new();
+        busy.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    let (answer, _instance) = tokio::join!(client, instance);
+    assert!(answer.contains("connection: close") && answer.ends_with("late"), "{answer}");
+}
+
+#[tokio::test]
 async fn a_websocket_is_spliced_after_the_handshake() {
     let tasks = Tasks::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -272,7 +304,7 @@ async fn a_websocket_is_spliced_after_the_handshake() {
     });
     // A port that nobody listens on: a handshake that meets it first goes to the other instance.
     let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
-    let bench = Bench::new(&[("a", port, "urlprefix-/ws"), ("b", gone, "urlprefix-/ws")]).await;
+    let bench = Bench::new(&[("a", port, "urlprefix-/ws"), ("b", gone, "urlprefix-/ws")]);
     for _ in 0..16 {
         upgraded_connection_carries_bytes(&bench).await;
     }
@@ -319,8 +351,7 @@ async fn the_api_lists_routes_in_fabios_shape() {
     let bench = Bench::new(&[
         ("a", 4711, "urlprefix-example.com/p strip=/p"),
         ("b", 4712, "urlprefix-:9 x"),
-    ])
-    .await;
+    ]);
     let ui = bench.ingress.ui_addresses()[0];
     let ask = async |path: &str| {
         let mut socket = TcpStream::connect(ui).await.unwrap();

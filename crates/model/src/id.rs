@@ -122,6 +122,10 @@ id! {
     /// One server from its start to its end, as the one that proposes.
     ProposerId
 }
+id! {
+    /// One session, which may hold locks on keys.
+    SessionId
+}
 
 struct BitsVisitor;
 

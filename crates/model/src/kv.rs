@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::SessionId;
+
 /// One key.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KvEntry {
@@ -14,6 +16,9 @@ pub struct KvEntry {
     pub flags: u64,
     /// How often it was locked.
     pub lock_index: u64,
+    /// The session that holds it, if one does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub session: Option<SessionId>,
     /// Index of its creation.
     pub create_index: u64,
     /// Index of its last change.
@@ -44,6 +49,31 @@ pub enum KvOp {
         flags: u64,
         /// The expected index.
         expected: u64,
+    },
+    /// Writes and locks, unless another session holds the key or a lock delay lasts. Refused if
+    /// there is no such session.
+    Acquire {
+        /// The key.
+        key: String,
+        /// The bytes.
+        #[serde(with = "bytes")]
+        value: Vec<u8>,
+        /// The attached number.
+        flags: u64,
+        /// The session that is to hold it.
+        session: SessionId,
+    },
+    /// Writes and unlocks, if this session holds the key.
+    Release {
+        /// The key.
+        key: String,
+        /// The bytes.
+        #[serde(with = "bytes")]
+        value: Vec<u8>,
+        /// The attached number.
+        flags: u64,
+        /// The session that holds it.
+        session: SessionId,
     },
     /// Deletes one key.
     Delete {

@@ -34,6 +34,7 @@ pub mod resources;
 #[cfg(feature = "samples")]
 pub mod samples;
 pub mod service;
+pub mod session;
 pub mod stored;
 pub mod task;
 pub mod time;
@@ -48,7 +49,9 @@ pub use allocation::{
 pub use constraint::{Affinity, Constraint, Operator, Spread, SpreadTarget};
 pub use deployment::{Deployment, DeploymentGroup, DeploymentStatus};
 pub use evaluation::{EvalStatus, Evaluation, Trigger};
-pub use id::{AllocId, DeploymentId, EvalId, JobKey, NodeId, ProposerId, RestoreId, ServerId};
+pub use id::{
+    AllocId, DeploymentId, EvalId, JobKey, NodeId, ProposerId, RestoreId, ServerId, SessionId,
+};
 pub use job::{Extras, Job, JobKind, JobStatus, Periodic, TaskGroup};
 pub use metric::AllocMetric;
 pub use network::{Network, Port};

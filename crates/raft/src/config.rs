@@ -88,6 +88,10 @@ pub(crate) fn engine(config: &Config) -> openraft::Config {
         // A leader that restarts is elected like any other: only an entry of its new term proves
         // which of its old ones are committed.
         enable_leader_restore: Some(false),
+        // A follower whose disk forgot something, or whose place a new member took, is sent what
+        // it lacks. The engine would panic otherwise, and take the leader down for a follower's
+        // fault.
+        allow_log_reversion: Some(true),
         ..openraft::Config::default()
     }
 }

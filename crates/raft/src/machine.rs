@@ -23,7 +23,8 @@ pub type Encode = Box<dyn FnOnce() -> Vec<u8> + Send>;
 
 /// A replicated state machine: the same entries in the same order lead to the same state.
 pub trait StateMachine: Send + 'static {
-    /// Applies committed entries (index and payload) in order and returns one reply for each.
+    /// Applies committed entries (index and payload) in order and returns one reply for each. Fewer
+    /// mean that it cannot go on, which ends consensus on this server.
     fn apply(&mut self, entries: Vec<(u64, Bytes)>) -> Vec<Bytes>;
 
     /// Captures the state cheaply; what is returned encodes the capture later.

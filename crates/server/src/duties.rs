@@ -29,6 +29,7 @@ use crate::broker::{Broker, Counts, Nack};
 use crate::drain;
 use crate::evals::Ids;
 use crate::heartbeat::{Heartbeats, Limits};
+use crate::sessions::SessionTimers;
 use crate::work::Verdict;
 
 mod looks;
@@ -83,6 +84,8 @@ pub enum Subject {
     Members,
     /// What is over and old.
     Garbage,
+    /// Sessions and lock delays whose time is over.
+    Sessions,
 }
 
 /// What has to be done.
@@ -107,6 +110,7 @@ pub struct Duties {
     heartbeats: Heartbeats,
     /// When the last job that waits for a disconnected node gives up.
     disconnected: Alarms<NodeId, Timestamp>,
+    sessions: SessionTimers,
     working: usize,
     /// Errands under way.
     running: BTreeSet<Subject>,
@@ -136,6 +140,7 @@ impl Duties {
             blocked: Blocked::default(),
             heartbeats: Heartbeats::new(settings.heartbeats),
             disconnected: Alarms::default(),
+            sessions: SessionTimers::default(),
             working: 0,
             running: BTreeSet::new(),
             deployments: BTreeSet::new(),
@@ -159,6 +164,7 @@ impl Duties {
         self.blocked = Blocked::default();
         self.heartbeats = Heartbeats::new(self.settings.heartbeats);
         self.disconnected = Alarms::default();
+        self.sessions = SessionTimers::default();
         self.deployments.clear();
         self.deadlines = Alarms::default();
         self.restore(sight);
@@ -176,6 +182,7 @@ impl Duties {
             self.watch_node(node, sight);
         }
         self.deployments.extend(state.deployments().filter(|d| d.is_active()).map(|d| d.id));
+        self.sessions.restore(state, sight.clock);
         self.drains_changed = true;
         self.has_drains = drain::is_under_way(state);
         self.members_changed = true;
@@ -253,6 +260,7 @@ impl Duties {
         self.look_at_deployments(sight);
         self.look_at_drains(sight);
         self.look_at_nodes(sight);
+        self.look_at_sessions(sight);
         self.look_at_members();
         self.look_at_time(sight);
         std::mem::take(&mut self.effects)
@@ -266,7 +274,12 @@ impl Duties {
             self.disconnected.next(),
             self.has_drains.then(|| drain::next_deadline(sight.state, sight.date)).flatten(),
         ];
-        let by_clock = [self.heartbeats.next_due(), Some(self.collect_at), Some(self.conflicts_at)];
+        let by_clock = [
+            self.heartbeats.next_due(),
+            self.sessions.next_due().filter(|_| !self.running.contains(&Subject::Sessions)),
+            Some(self.collect_at),
+            Some(self.conflicts_at),
+        ];
         let dates = by_date.into_iter().flatten().map(|at| at.since(sight.date));
         let clocks = by_clock.into_iter().flatten().map(|at| at.saturating_sub(sight.clock));
         dates.chain(clocks).min().unwrap_or(LOOK_EVERY).clamp(Duration::from_millis(1), LOOK_EVERY)
@@ -327,6 +340,9 @@ impl Duties {
                 self.deadlines.cancel(*id);
             }
             Event::CatalogChanged(_) => self.members_changed = true,
+            Event::SessionRenewed(session) => self.sessions.renewed(session, sight.clock),
+            Event::SessionEnded(id) => self.sessions.ended(*id),
+            Event::LockDelayed(delay) => self.sessions.delayed(*delay, sight.clock),
             Event::JobChanged(_)
             | Event::JobRemoved(_)
             | Event::KvChanged(_)

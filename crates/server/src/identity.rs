@@ -29,7 +29,12 @@ pub(crate) fn load_or_create(
     match fs::read_to_string(&path) {
         Ok(text) if holds_something(log)? || !data_dir.join(USED).exists() => {
             text.trim().parse().map_err(|error| {
-                io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", path.display()))
+                let (file, directory) = (path.display(), data_dir.display());
+                let text = format!(
+                    "{file}: {error}; to recover, move the directory {directory} away and start \
+                     the server again, as a new member"
+                );
+                io::Error::new(io::ErrorKind::InvalidData, text)
             })
         }
         Ok(_) => create(data_dir, &path, draw()),

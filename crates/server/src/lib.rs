@@ -45,6 +45,7 @@ mod registration;
 mod reports;
 mod rpc;
 mod server;
+pub mod sessions;
 mod shared;
 #[cfg(test)]
 mod testing;

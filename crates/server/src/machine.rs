@@ -3,13 +3,14 @@
 //! # Invariants
 //!
 //! - Applied and published are one step: when a proposer has its reply, every reader sees it.
+//! - What a newer version wrote is not applied by halves: this server stops before it.
 
 use std::sync::Arc;
 
 use bytes::Bytes;
 use cos_platform::Clock;
 use cos_raft::StateMachine;
-use cos_state::{Event, Refused, State, decode_request};
+use cos_state::{DecodeError, Event, Refused, State, decode_request};
 
 use crate::publish::{Batch, Published};
 use crate::wire::{self, Answer};
@@ -42,6 +43,12 @@ impl StateMachine for Machine {
                     events.extend(applied.events.into_iter().map(|event| (at, event)));
                     Answer { index: applied.index, reply: applied.reply }
                 }
+                // Servers that know it apply it, so going on without it would be another state.
+                // Fewer replies than entries end consensus, and with it the server.
+                Err(error @ DecodeError::Newer(_)) => {
+                    tracing::error!(index, %error, "an entry of the log cannot be applied");
+                    break;
+                }
                 // Every server reads the same bytes with the same answer, so they stay equal.
                 Err(error) => {
                     let reply = Err(Refused::Invalid(format!("unreadable request: {error}")));
@@ -72,5 +79,34 @@ impl StateMachine for Machine {
         tracing::info!(index, state_index = self.state.index(), "state restored from snapshot");
         self.published.publish(self.state.clone(), Batch::reset(self.state.index()));
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use cos_model::Timestamp;
+    use cos_model::kv::KvOp;
+    use cos_platform::SystemClock;
+    use cos_state::{Command, Request, encode_request};
+
+    use super::*;
+
+    #[test]
+    fn what_a_newer_version_wrote_stops_the_server_before_it() {
+        let published = Arc::new(Published::new());
+        let mut machine = Machine::new(Arc::clone(&published), Arc::new(SystemClock::new()));
+        let set = |key: &str| {
+            let op = KvOp::Set { key: key.to_owned(), value: Vec::new(), flags: 0 };
+            encode_request(&Request::new(Timestamp(1), Command::Kv { ops: vec![op] }))
+        };
+        let mut newer = set("b");
+        newer[0] = cos_state::FORMAT + 1;
+        let mut damaged = set("c");
+        damaged.truncate(3);
+        let entries = [set("a"), damaged, newer, set("d")];
+        let replies = machine.apply((1..).zip(entries.map(Bytes::from)).collect());
+        assert_eq!(replies.len(), 2, "the damaged one is refused by all servers alike");
+        let state = published.state();
+        assert!(state.kv_get("a").is_some() && state.kv_get("d").is_none());
     }
 }

@@ -29,7 +29,7 @@ use crate::machine::Machine;
 use crate::peers_file::PeersFile;
 use crate::proposals::Proposals;
 use crate::publish::Published;
-use crate::shared::{Shared, new_id};
+use crate::shared::{FORMAT_TAG, Shared, new_id};
 use crate::transport::RaftTransport;
 use crate::trust::{self, AuthorityStatus, Members, TrustError};
 use crate::wire::{GroupAnswer, GroupAsk};
@@ -302,6 +302,8 @@ fn gossip_tags(config: &Config, id: ServerId) -> BTreeMap<String, String> {
         ("build", version::NOMAD.to_owned()),
         (autopilot::ZONE_TAG, config.zone.clone()),
         (autopilot::NON_VOTER_TAG, if config.never_votes { "1" } else { "" }.to_owned()),
+        ("cos", version::COS.to_owned()),
+        (FORMAT_TAG, cos_state::FORMAT.to_string()),
     ];
     let own = own.into_iter().filter(|(_, value)| !value.is_empty());
     tags.extend(own.map(|(name, value)| (name.to_owned(), value)));

@@ -7,6 +7,7 @@
 //! - A command goes out under one number however often it is sent, and is done once (ADR 0010). So
 //!   what became unknown when a leader was lost is sent to the next one.
 //! - When a proposal returns, this server has applied it.
+//! - What a server of the group would not understand is not proposed.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ use cos_platform::{Clock, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{
     Command, Committed, Leadership, Origin, ProposeError, Refused, Request, encode_request,
+    format_of,
 };
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
@@ -45,6 +47,8 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 const LEADER_LOST_TIMEOUTS: u32 = 3;
 /// How many KiB of clients' commands may be under way. Each takes at least one.
 pub(crate) const ROOM_KIB: usize = 64 * 1024;
+/// The tag by which a server says which format of log entries it knows.
+pub(crate) const FORMAT_TAG: &str = "format";
 
 /// What all tasks of one server share.
 #[derive(Debug)]
@@ -104,6 +108,7 @@ impl Shared {
         &self,
         command: Command,
     ) -> Result<Committed, ProposeError> {
+        self.check_format(&command)?;
         let ticket = self.proposals.open();
         let payload = self.encode(command, Some(ticket.origin()));
         let kib = u32::try_from(payload.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
@@ -116,6 +121,7 @@ impl Shared {
 
     /// Commits a command through the leader, wherever it is.
     pub(crate) async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
+        self.check_format(&command)?;
         let ticket = self.proposals.open();
         let payload = self.encode(command, Some(ticket.origin()));
         self.propose_payload(payload).await
@@ -153,6 +159,7 @@ impl Shared {
         &self,
         command: Command,
     ) -> Result<Committed, ProposeError> {
+        self.check_format(&command)?;
         let deadline = Instant::now() + self.config.timing.propose_deadline;
         match self.attempt_here(self.encode(command, None), deadline).await {
             Ok(Attempt::Done(index, answer)) => self.committed(index, answer, deadline).await,
@@ -172,6 +179,25 @@ impl Shared {
             Ok(Attempt::TooLarge(why)) => Proposed::TooLarge(why),
             Ok(Attempt::NotDone | Attempt::Stopping) | Err(_) => Proposed::NotLeader,
         }
+    }
+
+    /// Refuses what a server of the group is too old for. One that gossip has never seen says
+    /// nothing about itself and is passed over.
+    fn check_format(&self, command: &Command) -> Result<(), Refused> {
+        let format = format_of(command);
+        let members = self.members();
+        let peers = self.gossip.peers();
+        let too_old = peers.iter().find(|peer| {
+            let known = peer.tag(FORMAT_TAG).parse().unwrap_or(1_u8);
+            known < format
+                && peer.tag("id").parse().is_ok_and(|id: ServerId| members.contains_key(&id))
+        });
+        too_old.map_or(Ok(()), |peer| {
+            let name = peer.tag("name");
+            Err(Refused::Invalid(format!(
+                "not before every server is upgraded: {name} runs a version that does not know this"
+            )))
+        })
     }
 
     /// Returns once this server has applied all that was committed anywhere before the call.

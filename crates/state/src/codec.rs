@@ -1,5 +1,9 @@
-//! How log entries and snapshots are stored: a version byte, then `MessagePack` with field
+//! How log entries and snapshots are stored: a format byte, then `MessagePack` with field
 //! names. A snapshot carries a checksum as well; the log has its own.
+//!
+//! The format is the lowest one that a program has to know to understand what follows. So what
+//! uses nothing new is read by older programs, and what does is refused by them instead of being
+//! understood by halves.
 //!
 //! Names instead of positions, so that a field added later does not make old logs unreadable.
 //! Lists of allocations are written by [`cos_model::stored`], each job once.
@@ -12,11 +16,17 @@
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::command::Request;
+use cos_model::kv::KvOp;
+
+use crate::command::{Command, Request};
 use crate::digest::Digest;
 
-/// The version of the encoding, the first byte of each entry and snapshot.
-const VERSION: u8 = 1;
+/// The newest format of entries and snapshots that this program knows: 2 has sessions and
+/// locks, restores, and numbered proposals.
+pub const FORMAT: u8 = 2;
+
+/// The format of what was there from the beginning.
+pub(crate) const FIRST_FORMAT: u8 = 1;
 
 /// How many bytes a snapshot's checksum takes.
 const CHECKSUM_BYTES: usize = 8;
@@ -28,9 +38,15 @@ const DEPTH_MAX: usize = 224;
 /// Why bytes are not an entry or a snapshot.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Nothing, or a version this program does not know.
-    #[error("stored with format version {0:?}, this program reads version {VERSION}")]
-    Version(Option<u8>),
+    /// A newer program wrote it, and an older one would understand it by halves.
+    #[error(
+        "written in format {0} by a newer version of cos, and this one knows formats up to \
+         {FORMAT}; start that version again, nothing was changed"
+    )]
+    Newer(u8),
+    /// Nothing that any version wrote.
+    #[error("damaged: it does not begin with a format")]
+    NoFormat,
     /// The bytes are not those that were written.
     #[error("damaged: the checksum differs")]
     Checksum,
@@ -39,21 +55,34 @@ pub enum DecodeError {
     Damaged(#[source] rmp_serde::decode::Error),
 }
 
+/// The format that a program has to know to apply a command.
+pub fn format_of(command: &Command) -> u8 {
+    let is_lock = |op: &KvOp| matches!(op, KvOp::Acquire { .. } | KvOp::Release { .. });
+    match command {
+        Command::Session(_)
+        | Command::SetAutopilotConfig(_)
+        | Command::Restore(_)
+        | Command::Trust(_) => 2,
+        Command::Kv { ops } if ops.iter().any(is_lock) => 2,
+        _ => FIRST_FORMAT,
+    }
+}
+
 /// Encodes a request for the log.
 pub fn encode_request(request: &Request) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+    let mut bytes = vec![format_of(&request.command)];
     write(&mut bytes, request);
     bytes
 }
 
 /// Decodes a request from the log.
 pub fn decode_request(bytes: &[u8]) -> Result<Request, DecodeError> {
-    read(after_version(bytes)?)
+    read(after_format(bytes)?)
 }
 
 /// Encodes a value with a checksum.
-pub(crate) fn seal<T: Serialize>(value: &T) -> Vec<u8> {
-    let mut bytes = vec![VERSION];
+pub(crate) fn seal<T: Serialize>(format: u8, value: &T) -> Vec<u8> {
+    let mut bytes = vec![format];
     bytes.extend([0; CHECKSUM_BYTES]);
     write(&mut bytes, value);
     let (head, body) = bytes.split_at_mut(1 + CHECKSUM_BYTES);
@@ -63,17 +92,18 @@ pub(crate) fn seal<T: Serialize>(value: &T) -> Vec<u8> {
 
 /// Decodes a value that [`seal`] encoded.
 pub(crate) fn unseal<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, DecodeError> {
-    let sealed = after_version(bytes)?.split_first_chunk::<CHECKSUM_BYTES>();
+    let sealed = after_format(bytes)?.split_first_chunk::<CHECKSUM_BYTES>();
     match sealed {
         Some((sum, body)) if *sum == checksum(body) => read(body),
         _ => Err(DecodeError::Checksum),
     }
 }
 
-fn after_version(bytes: &[u8]) -> Result<&[u8], DecodeError> {
+fn after_format(bytes: &[u8]) -> Result<&[u8], DecodeError> {
     match bytes.split_first() {
-        Some((&VERSION, rest)) => Ok(rest),
-        other => Err(DecodeError::Version(other.map(|(version, _)| *version))),
+        Some((FIRST_FORMAT..=FORMAT, rest)) => Ok(rest),
+        Some((newer, _)) if *newer > FORMAT => Err(DecodeError::Newer(*newer)),
+        _ => Err(DecodeError::NoFormat),
     }
 }
 

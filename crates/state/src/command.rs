@@ -7,6 +7,7 @@ use cos_model::kv::KvOp;
 use cos_model::link::AllocUpdate;
 use cos_model::node::{DrainState, NodeStatus};
 use cos_model::plan::{DeploymentUpdate, Plan, PlanOutcome};
+use cos_model::session::SessionOp;
 use cos_model::trust::TrustChange;
 use cos_model::{
     AllocId, DeploymentId, DesiredTransition, EvalId, Evaluation, Job, JobKey, Node, NodeId,
@@ -197,6 +198,8 @@ pub enum Command {
         /// The changes, applied in order.
         ops: Vec<KvOp>,
     },
+    /// Changes the sessions, and with them the locks on keys.
+    Session(SessionOp),
     /// Changes how the scheduler works.
     SetSchedulerConfig(SchedulerConfig),
     /// Changes how the consensus group is looked after.

@@ -79,6 +79,8 @@ pub enum Topic {
     Service(Arc<str>),
     /// All keys that begin so.
     Kv(Arc<str>),
+    /// All sessions.
+    Sessions,
     /// The scheduler's configuration.
     SchedulerConfig,
     /// How the consensus group is looked after.

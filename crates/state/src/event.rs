@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use cos_model::catalog::CatalogChange;
+use cos_model::session::{LockDelay, Session};
 use cos_model::{
-    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, JobKey, NodeId,
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, JobKey, NodeId, SessionId,
 };
 
 /// Something that happened at an index.
@@ -41,6 +42,12 @@ pub enum Event {
     CatalogChanged(Arc<CatalogChange>),
     /// A key was written or deleted.
     KvChanged(Arc<str>),
+    /// A session began or was renewed.
+    SessionRenewed(Arc<Session>),
+    /// A session ended.
+    SessionEnded(SessionId),
+    /// Keys of a session that ended cannot be locked for a while.
+    LockDelayed(LockDelay),
     /// The scheduler's configuration changed.
     SchedulerConfigChanged,
     /// How the consensus group is looked after changed.

@@ -7,9 +7,11 @@
 use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
+use cos_model::session::Session;
 use cos_model::trust::Trust;
 use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, Node, NodeId,
+    SessionId,
 };
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
@@ -61,6 +63,8 @@ pub struct State {
     deployments_by_job: OrdMap<(JobKey, DeploymentId), ()>,
     catalog: Catalog,
     kv: KvTable,
+    sessions: OrdMap<SessionId, Arc<Session>>,
+    sessions_by_node: OrdMap<(Arc<str>, SessionId), ()>,
     scheduler_config: SchedulerConfig,
     autopilot_config: AutopilotConfig,
     proposers: Proposers,
@@ -79,6 +83,8 @@ struct TableIndexes {
     allocs: u64,
     deployments: u64,
     kv: u64,
+    #[serde(default)]
+    sessions: u64,
     scheduler_config: u64,
     #[serde(default)]
     autopilot_config: u64,

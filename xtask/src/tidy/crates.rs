@@ -5,7 +5,8 @@ use std::path::Path;
 use super::Tree;
 
 /// A crate, what it may depend on inside the workspace.
-const ALLOWED: [(&str, &[&str]); 19] = [
+const ALLOWED: [(&str, &[&str]); 20] = [
+    ("faults", &[]),
     ("model", &[]),
     ("state", &["model"]),
     ("scheduler", &["model"]),

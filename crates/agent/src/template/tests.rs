@@ -13,6 +13,7 @@ fn entry(key: &str, value: &str) -> KvEntry {
         value: value.as_bytes().to_vec(),
         flags: 0,
         lock_index: 0,
+        session: None,
         create_index: 1,
         modify_index: 1,
     }

@@ -122,6 +122,7 @@ impl Server {
                 value: value.as_bytes().to_vec(),
                 flags: 0,
                 lock_index: 0,
+                session: None,
                 create_index: index,
                 modify_index: index,
             };

@@ -8,6 +8,7 @@ use cos_agent::{AgentHandle, Config};
 use cos_drivers::{Drivers, Environment, PluginConfigs};
 use cos_model::Resources;
 use cos_model::node::HostVolume;
+use cos_platform::handover;
 
 use super::security::Secured;
 use super::{Parts, with_port};
@@ -70,7 +71,7 @@ pub(super) async fn start(
             .unwrap_or(defaults.gc_max_allocs),
         fingerprint_every: defaults.fingerprint_every,
         max_kill_timeout: client.max_kill_timeout.unwrap_or(defaults.max_kill_timeout),
-        environment: std::env::vars().collect(),
+        environment: std::env::vars().filter(|(name, _)| name != handover::VARIABLE).collect(),
     };
     let handle = cos_agent::start(
         config,

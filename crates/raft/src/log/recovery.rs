@@ -36,7 +36,11 @@ pub(crate) enum OpenLogError {
     )]
     Damaged { directory: String, file: String, offset: u64, what: String },
     /// The directory belongs to another server.
-    #[error("{directory} belongs to server {found}, not to {expected}")]
+    #[error(
+        "{directory} belongs to server {found}, not to {expected}; to recover, write the former \
+         into the file server-id of the server's directory if that is what was changed, or move \
+         that directory away and start the server again, as a new member"
+    )]
     WrongServer { directory: String, found: ServerId, expected: ServerId },
 }
 

@@ -101,6 +101,17 @@ impl Duties {
         }
     }
 
+    /// Ends sessions that were not renewed, and lock delays that are over.
+    pub(super) fn look_at_sessions(&mut self, sight: &mut Sight<'_>) {
+        if self.running.contains(&Subject::Sessions) {
+            return;
+        }
+        let ops = self.sessions.due(sight.state, sight.clock);
+        if !ops.is_empty() {
+            self.run_errand(Subject::Sessions, ops.into_iter().map(Command::Session).collect());
+        }
+    }
+
     /// Brings a node up that was given up or has never been up, and is there.
     pub(super) fn bring_up(&mut self, id: NodeId, sight: &mut Sight<'_>) {
         if !self.running.contains(&Subject::Node(id)) {

@@ -31,6 +31,7 @@ mod kv;
 mod nodes;
 mod plan;
 mod restore;
+mod sessions;
 mod trust;
 
 pub(super) use restore::Restoring;
@@ -156,7 +157,8 @@ impl<'a> Step<'a> {
                 Ok(self.collect(&collect::Targets { evals, allocs, deployments, jobs, nodes }))
             }
             Command::Catalog { changes } => Ok(self.change_catalog(changes)),
-            Command::Kv { ops } => Ok(self.change_kv(ops)),
+            Command::Kv { ops } => self.change_kv(ops),
+            Command::Session(op) => self.change_sessions(op),
             Command::SetSchedulerConfig(config) => Ok(self.set_scheduler_config(config)),
             Command::SetAutopilotConfig(config) => Ok(self.set_autopilot_config(config)),
             Command::Restore(part) => self.restore(part),

@@ -97,9 +97,19 @@ fn fold_event(digest: &mut Digest, state: &State, event: &Event) {
             if let Some(entry) = state.kv.get(key) {
                 digest.bytes(&entry.value);
                 digest.word(entry.modify_index);
+                if let Some(session) = entry.session {
+                    digest.id(session.bits());
+                }
             }
         }
         Event::TrustChanged => digest.word(state.trust.modify_index),
+        Event::SessionRenewed(session) => {
+            digest.id(session.id.bits());
+            text(digest, &session.node);
+            digest.word(session.renew_index);
+        }
+        Event::SessionEnded(id) => digest.id(id.bits()),
+        Event::LockDelayed(delay) => digest.word(delay.since),
         Event::SchedulerConfigChanged => digest.word(state.scheduler_config.modify_index),
         Event::AutopilotConfigChanged => digest.word(state.autopilot_config.modify_index),
         Event::Restored => digest.word(state.floor),

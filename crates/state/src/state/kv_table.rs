@@ -12,10 +12,13 @@
 //!
 //! - Conditions. Whether a write may happen is decided in `apply::kv`.
 
+use std::collections::BTreeSet;
 use std::ops::Bound;
 use std::sync::Arc;
 
+use cos_model::SessionId;
 use cos_model::kv::KvEntry;
+use cos_model::session::LockDelay;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
@@ -38,6 +41,10 @@ pub(super) struct KvTable {
     /// The last change below each directory (a prefix that ends with a slash, or is empty), where
     /// it is later than `forgotten`. Made from the other fields.
     directories: OrdMap<Arc<str>, u64>,
+    /// The keys that each session holds. Made from the entries.
+    held: OrdMap<(SessionId, Arc<str>), ()>,
+    /// Keys that cannot be locked for a while, whether they are there or not.
+    delays: OrdMap<Arc<str>, LockDelay>,
 }
 
 /// The stored part of a table; the rest is made from it.
@@ -46,6 +53,15 @@ pub(super) struct StoredKv {
     entries: Vec<Arc<KvEntry>>,
     tombstones: Vec<(Arc<str>, u64)>,
     forgotten: u64,
+    #[serde(default)]
+    delays: Vec<(Arc<str>, LockDelay)>,
+}
+
+impl StoredKv {
+    /// Whether every key can be locked.
+    pub(super) fn has_no_delays(&self) -> bool {
+        self.delays.is_empty()
+    }
 }
 
 impl KvTable {
@@ -76,16 +92,47 @@ impl KvTable {
         let key: Arc<str> = Arc::from(entry.key.as_str());
         self.note(&key, entry.modify_index);
         self.tombstones.remove(&key);
-        self.entries.insert(Arc::clone(&key), Arc::new(entry));
+        let holder = entry.session;
+        let old = self.entries.insert(Arc::clone(&key), Arc::new(entry));
+        self.note_holder(&key, old.and_then(|old| old.session), holder);
         key
     }
 
     /// Deletes a key, if it is there, at an index.
     pub(super) fn delete(&mut self, index: u64, key: &str) -> Option<Arc<str>> {
-        let (key, _) = self.entries.remove_with_key(key)?;
+        let (key, old) = self.entries.remove_with_key(key)?;
+        self.note_holder(&key, old.session, None);
         self.note(&key, index);
         self.tombstones.insert(Arc::clone(&key), index);
         Some(key)
+    }
+
+    /// The keys that a session holds, in order.
+    pub(super) fn held_by(&self, session: SessionId) -> impl Iterator<Item = &Arc<str>> {
+        let from = (session, Arc::from(""));
+        let from_here = self.held.range(from..).map(|(held, ())| held);
+        from_here.take_while(move |(by, _)| *by == session).map(|(_, key)| key)
+    }
+
+    /// Whether a key cannot be locked for a while.
+    pub(super) fn is_delayed(&self, key: &str) -> bool {
+        self.delays.contains_key(key)
+    }
+
+    /// Lets nobody lock a key until the delay is ended.
+    pub(super) fn delay(&mut self, key: Arc<str>, delay: LockDelay) {
+        self.delays.insert(key, delay);
+    }
+
+    /// The delays that last, by key.
+    pub(super) fn delays(&self) -> impl Iterator<Item = LockDelay> {
+        self.delays.values().copied()
+    }
+
+    /// Ends delays. A later one of the same key goes on.
+    pub(super) fn end_delays(&mut self, over: &BTreeSet<LockDelay>) {
+        let last = self.delays.iter().filter(|(_, delay)| !over.contains(delay));
+        self.delays = last.map(|(key, delay)| (Arc::clone(key), *delay)).collect();
     }
 
     /// Forgets deletions until what is left is within bounds.
@@ -107,6 +154,7 @@ impl KvTable {
             entries: self.entries.values().cloned().collect(),
             tombstones: self.tombstones.iter().map(|(key, at)| (Arc::clone(key), *at)).collect(),
             forgotten: self.forgotten,
+            delays: self.delays.iter().map(|(key, delay)| (Arc::clone(key), *delay)).collect(),
         }
     }
 
@@ -116,13 +164,24 @@ impl KvTable {
         for entry in stored.entries {
             let key: Arc<str> = Arc::from(entry.key.as_str());
             table.note(&key, entry.modify_index);
+            table.note_holder(&key, None, entry.session);
             table.entries.insert(key, entry);
         }
         for (key, index) in stored.tombstones {
             table.note(&key, index);
             table.tombstones.insert(key, index);
         }
+        table.delays = stored.delays.into_iter().collect();
         table
+    }
+
+    fn note_holder(&mut self, key: &Arc<str>, old: Option<SessionId>, new: Option<SessionId>) {
+        if old != new {
+            self.held.extend(new.map(|session| ((session, Arc::clone(key)), ())));
+            if let Some(old) = old {
+                self.held.remove(&(old, Arc::clone(key)));
+            }
+        }
     }
 
     /// Notes a change of a key in every directory above it.

@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
 use cos_model::kv::KvEntry;
+use cos_model::session::{LockDelay, Session};
 use cos_model::trust::Trust;
 use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, EvalStatus, Evaluation, Job, JobKey,
-    Node, NodeId,
+    Node, NodeId, SessionId,
 };
 
 use super::State;
@@ -57,6 +58,7 @@ impl State {
             Topic::Catalog => self.catalog.index(),
             Topic::Service(name) => self.catalog.service_index(name),
             Topic::Kv(prefix) => self.kv_index(prefix),
+            Topic::Sessions => self.tables.sessions,
             Topic::SchedulerConfig => self.tables.scheduler_config,
             Topic::AutopilotConfig => self.tables.autopilot_config,
         };
@@ -201,6 +203,33 @@ impl State {
     /// Who may become a member of the cluster.
     pub fn trust(&self) -> &Arc<Trust> {
         &self.trust
+    }
+
+    /// One session.
+    pub fn session(&self, id: SessionId) -> Option<&Arc<Session>> {
+        self.sessions.get(&id)
+    }
+
+    /// All sessions, by id.
+    pub fn sessions(&self) -> impl Iterator<Item = &Arc<Session>> {
+        self.sessions.values()
+    }
+
+    /// The sessions on a node of the catalog, by id.
+    pub fn sessions_on_node(&self, node: &Arc<str>) -> impl Iterator<Item = &Arc<Session>> {
+        let ends = (Arc::clone(node), SessionId::from_bits(0))
+            ..=(Arc::clone(node), SessionId::from_bits(u128::MAX));
+        self.sessions_by_node.range(ends).filter_map(|((_, id), ())| self.sessions.get(id))
+    }
+
+    /// The keys that a session holds, in order.
+    pub fn keys_held_by(&self, session: SessionId) -> impl Iterator<Item = &Arc<str>> {
+        self.kv.held_by(session)
+    }
+
+    /// The lock delays that last, each once for each of its keys.
+    pub fn lock_delays(&self) -> impl Iterator<Item = LockDelay> {
+        self.kv.delays()
     }
 
     /// How the scheduler works.

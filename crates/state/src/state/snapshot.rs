@@ -16,6 +16,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cos_model::catalog::Catalog;
+use cos_model::session::Session;
 use cos_model::trust::Trust;
 use cos_model::{Allocation, Deployment, Evaluation, Job, JobKey, Node, stored};
 use serde::{Deserialize, Serialize};
@@ -43,6 +44,8 @@ struct Image {
     deployments: Vec<Arc<Deployment>>,
     catalog: Catalog,
     kv: StoredKv,
+    #[serde(default)]
+    sessions: Vec<Arc<Session>>,
     scheduler_config: SchedulerConfig,
     // Below: absent in what the first versions wrote.
     #[serde(default)]
@@ -60,10 +63,25 @@ struct Image {
     tables: TableIndexes,
 }
 
+impl Image {
+    /// The format that a program has to know to read this without losing anything.
+    fn format(&self) -> u8 {
+        let is_first = self.sessions.is_empty()
+            && self.kv.has_no_delays()
+            && self.base == 0
+            && self.autopilot_config == AutopilotConfig::default()
+            && self.restoring.is_none()
+            && self.proposers.is_empty()
+            && *self.trust == Trust::default();
+        if is_first { codec::FIRST_FORMAT } else { codec::FORMAT }
+    }
+}
+
 impl State {
     /// Writes the whole state. Takes long; call it on a clone, away from the applying of commands.
     pub fn encode_snapshot(&self) -> Vec<u8> {
-        codec::seal(&self.image())
+        let image = self.image();
+        codec::seal(image.format(), &image)
     }
 
     /// A digest of what is in the tables, however it came there: equal for a state and what was
@@ -83,16 +101,16 @@ impl State {
             ..self.image()
         };
         let mut digest = Digest::new(0);
-        digest.bytes(&codec::seal(&image));
+        digest.bytes(&codec::seal(codec::FORMAT, &image));
         // Its indexes are raised by a restore; what is in it stays.
         for node in self.catalog.nodes() {
-            digest.bytes(&codec::seal(node));
+            digest.bytes(&codec::seal(codec::FORMAT, node));
         }
         for service in self.catalog.services() {
-            digest.bytes(&codec::seal(service));
+            digest.bytes(&codec::seal(codec::FORMAT, service));
         }
         for check in self.catalog.checks() {
-            digest.bytes(&codec::seal(check));
+            digest.bytes(&codec::seal(codec::FORMAT, check));
         }
         digest.finish()
     }
@@ -109,6 +127,7 @@ impl State {
             deployments: self.deployments.values().cloned().collect(),
             catalog: self.catalog.clone(),
             kv: self.kv.to_stored(),
+            sessions: self.sessions.values().cloned().collect(),
             scheduler_config: self.scheduler_config.clone(),
             base: self.base,
             floor: self.floor,
@@ -144,6 +163,9 @@ impl From<Image> for State {
             tables: image.tables,
             ..Self::default()
         };
+        for session in image.sessions {
+            state.insert_session(session);
+        }
         let mut shared = Shared::default();
         for job in image.job_versions.into_iter().map(|job| shared.job(job)) {
             state.job_versions.insert((job.key.clone(), job.version), job);

@@ -13,7 +13,10 @@
 
 use std::sync::Arc;
 
-use cos_model::{AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey};
+use cos_model::session::Session;
+use cos_model::{
+    AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, Job, JobKey, SessionId,
+};
 
 use super::State;
 use super::tally::Tally;
@@ -101,6 +104,19 @@ impl State {
         for version in versions {
             self.job_versions.remove(&(key.clone(), version));
         }
+        Some(old)
+    }
+
+    /// Puts a session in place of the one with its id, which is on the same node.
+    pub(super) fn insert_session(&mut self, session: Arc<Session>) {
+        self.sessions_by_node.insert((Arc::clone(&session.node), session.id), ());
+        self.sessions.insert(session.id, session);
+    }
+
+    /// Takes a session out.
+    pub(super) fn remove_session(&mut self, id: SessionId) -> Option<Arc<Session>> {
+        let old = self.sessions.remove(&id)?;
+        self.sessions_by_node.remove(&(Arc::clone(&old.node), id));
         Some(old)
     }
 

@@ -25,6 +25,11 @@ fn every_command_ever_stored_can_be_read() {
         assert_eq!(decode_request(&stored).unwrap(), request, "{name}");
         command = rich::after(&request.command);
     }
+    for (name, sample) in rich::more() {
+        let request = Request::new(Timestamp(1_700_000_000_000_000_000), sample);
+        let stored = golden(name, &encode_request(&request));
+        assert_eq!(decode_request(&stored).unwrap(), request, "{name}");
+    }
 }
 
 #[test]
@@ -41,6 +46,24 @@ fn every_snapshot_ever_stored_can_be_read() {
     let read = State::decode_snapshot(&stored).unwrap();
     assert_eq!(State::decode_snapshot(&read.encode_snapshot()).unwrap(), read);
     assert!(read.jobs().next().is_some() && read.allocs().next().is_some());
+}
+
+#[test]
+fn every_snapshot_of_locks_ever_stored_can_be_read() {
+    let mut world = crate::script::World::default();
+    for line in [
+        "node n1 name=box",
+        "session create s1 on=box check=serfHealth ttl=15 delay=15",
+        "session create s2 on=box delay=15",
+        "kv acquire a 1 s1 ; acquire b 2 s2",
+        "session destroy s2",
+    ] {
+        world.run(&line.split(' ').collect::<Vec<_>>());
+    }
+    let stored = golden("snapshot-locks", &world.state.encode_snapshot());
+    let read = State::decode_snapshot(&stored).unwrap();
+    assert_eq!(State::decode_snapshot(&read.encode_snapshot()).unwrap(), read);
+    assert_eq!((read.sessions().count(), read.lock_delays().count()), (1, 1));
 }
 
 /// Returns what the golden file of this name holds; writes it first if that is asked for.

@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use cos_model::catalog::Catalog;
+use cos_model::catalog::{Catalog, Health};
 use cos_model::{
     AllocId, Allocation, ClientStatus, DesiredStatus, EvalStatus, Job, JobKind, JobStatus, Node,
-    NodeStatus, Plan, Resources,
+    NodeStatus, Plan, Resources, SessionId,
 };
 use cos_state::{
     Applied, Command, Event, GroupSummary, Reply, Request, State, Topic, decode_request,
@@ -196,6 +196,8 @@ struct Contents {
     deployments: Vec<Arc<cos_model::Deployment>>,
     catalog: Catalog,
     keys: Vec<Arc<cos_model::kv::KvEntry>>,
+    sessions: Vec<Arc<cos_model::session::Session>>,
+    delays: Vec<cos_model::session::LockDelay>,
     tables: Vec<u64>,
 }
 
@@ -210,12 +212,14 @@ impl Contents {
             deployments: state.deployments().cloned().collect(),
             catalog: state.catalog().clone(),
             keys: state.kv_list("").cloned().collect(),
+            sessions: state.sessions().cloned().collect(),
+            delays: state.lock_delays().collect(),
             tables: tables().map(|topic| state.topic_index(&topic)).into(),
         }
     }
 }
 
-fn tables() -> [Topic; 8] {
+fn tables() -> [Topic; 9] {
     [
         Topic::Nodes,
         Topic::Jobs,
@@ -224,6 +228,7 @@ fn tables() -> [Topic; 8] {
         Topic::Deployments,
         Topic::Catalog,
         Topic::Kv(Arc::from("")),
+        Topic::Sessions,
         Topic::SchedulerConfig,
     ]
 }
@@ -250,9 +255,37 @@ fn check_indexes(state: &State) {
         let scan: Vec<_> = state.deployments().filter(|other| other.job == *job).collect();
         assert_eq!(state.deployments_of_job(job).collect::<Vec<_>>(), scan);
     }
+    check_sessions(state);
     for job in state.jobs() {
         check_summary(state, job);
         assert!(state.job_version(&job.key, job.version).is_some(), "the current one is kept");
+    }
+}
+
+fn session_ids(state: &State) -> Vec<(SessionId, u64)> {
+    state.sessions().map(|session| (session.id, session.modify_index)).collect()
+}
+
+/// Who holds what, by a scan, and whether every session has what it stands on.
+fn check_sessions(state: &State) {
+    for entry in state.kv_list("").filter(|entry| entry.session.is_some()) {
+        assert!(entry.lock_index > 0, "{entry:?}");
+        assert!(state.session(entry.session.unwrap()).is_some(), "held by nobody: {entry:?}");
+    }
+    for session in state.sessions() {
+        let scan: Vec<&str> = state
+            .kv_list("")
+            .filter(|entry| entry.session == Some(session.id))
+            .map(|entry| entry.key.as_str())
+            .collect();
+        assert_eq!(state.keys_held_by(session.id).map(|key| &**key).collect::<Vec<_>>(), scan);
+        let on_node: Vec<_> = state.sessions().filter(|other| other.node == session.node).collect();
+        assert_eq!(state.sessions_on_node(&session.node).collect::<Vec<_>>(), on_node);
+        assert!(state.catalog().node(&session.node).is_some());
+        for id in &session.node_checks {
+            let check = state.catalog().check(&session.node, id).expect("the check is there");
+            assert_ne!(check.status, Health::Critical);
+        }
     }
 }
 
@@ -311,6 +344,7 @@ fn check_changes(before: &State, after: &State) {
         (Topic::Deployments, before.deployments().any(|old| after.deployment(old.id).is_none())),
         (Topic::Catalog, before.catalog() != after.catalog()),
         (Topic::Kv(Arc::from("")), before.kv_list("").ne(after.kv_list(""))),
+        (Topic::Sessions, session_ids(before) != session_ids(after)),
         (Topic::SchedulerConfig, before.scheduler_config() != after.scheduler_config()),
     ];
     changed.extend(gone.into_iter().filter(|(_, is)| *is).map(|(topic, _)| topic));

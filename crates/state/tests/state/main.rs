@@ -34,6 +34,8 @@ mod samples;
 #[cfg(test)]
 mod script;
 #[cfg(test)]
+mod sessions;
+#[cfg(test)]
 mod snapshots;
 #[cfg(test)]
 mod strategies;

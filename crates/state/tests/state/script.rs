@@ -7,13 +7,15 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cos_model::catalog::{CatalogChange, Health};
 use cos_model::kv::KvOp;
 use cos_model::link::AllocUpdate;
 use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
+use cos_model::session::{Behavior, LockDelay, Session, SessionOp};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, Allocation, ClientStatus, DeploymentId, DeploymentStatus,
     DesiredStatus, DesiredTransition, EvalId, EvalStatus, Evaluation, Job, JobKind, NodeId,
-    NodeStatus, Periodic, TaskPhase, TaskState, Timestamp, Value,
+    NodeStatus, Periodic, SessionId, TaskPhase, TaskState, Timestamp, Value,
 };
 use cos_state::{Applied, Command, Reply, Request, SchedulerConfig, State};
 
@@ -51,7 +53,7 @@ impl World {
         self.state.apply(self.index, &Request::new(at, command))
     }
 
-    fn run(&mut self, words: &[&str]) -> String {
+    pub(crate) fn run(&mut self, words: &[&str]) -> String {
         let command = self.command(words);
         match self.apply(command).reply {
             Ok(Reply::Done) => "done".to_owned(),
@@ -70,7 +72,7 @@ impl World {
         }
     }
 
-    fn command(&self, words: &[&str]) -> Command {
+    pub(crate) fn command(&self, words: &[&str]) -> Command {
         let options = Options(words);
         match words[0] {
             "node" => Command::RegisterNode { node: Box::new(node(words)), evals: Vec::new() },
@@ -120,6 +122,8 @@ impl World {
             }
             "collect" => collect(words),
             "kv" => Command::Kv { ops: words[1..].split(|word| *word == ";").map(kv_op).collect() },
+            "session" => Command::Session(session_op(words)),
+            "catalog" => Command::Catalog { changes: vec![catalog_change(words)] },
             "config" => Command::SetSchedulerConfig(SchedulerConfig {
                 reject_job_registration: options.has("reject"),
                 ..SchedulerConfig::default()
@@ -360,11 +364,66 @@ fn kv_op(words: &[&str]) -> KvOp {
             let expected = words[3].parse().unwrap();
             KvOp::SetIfUnchanged { key, value: value(), flags: 0, expected }
         }
+        "acquire" => KvOp::Acquire { key, value: value(), flags: 0, session: session_id(words[3]) },
+        "release" => KvOp::Release { key, value: value(), flags: 0, session: session_id(words[3]) },
         "delete" => KvOp::Delete { key },
         "delete-cas" => KvOp::DeleteIfUnchanged { key, expected: words[2].parse().unwrap() },
         "delete-tree" => KvOp::DeleteTree { prefix: key },
         other => panic!("no operation `{other}`"),
     }
+}
+
+/// `session create s1 on=NODE [check=ID] [ttl=SECONDS] [delay=SECONDS] [delete]`, or another verb.
+fn session_op(words: &[&str]) -> SessionOp {
+    let options = Options(words);
+    let seconds = |name: &str| {
+        std::time::Duration::from_secs(options.get(name).map_or(0, |text| text.parse().unwrap()))
+    };
+    match words[1] {
+        "create" => SessionOp::Create(Box::new(Session {
+            id: session_id(words[2]),
+            name: String::new(),
+            node: Arc::from(options.get("on").unwrap()),
+            node_checks: options.get("check").map(str::to_owned).into_iter().collect(),
+            service_checks: Vec::new(),
+            lock_delay: seconds("delay"),
+            behavior: if options.has("delete") { Behavior::Delete } else { Behavior::Release },
+            ttl: seconds("ttl"),
+            create_index: 0,
+            modify_index: 0,
+            renew_index: 0,
+        })),
+        "destroy" => SessionOp::Destroy { id: session_id(words[2]) },
+        "renew" => SessionOp::Renew { id: session_id(words[2]) },
+        "expire" => {
+            let seen = words[3].parse().unwrap();
+            SessionOp::Expire { sessions: BTreeMap::from([(session_id(words[2]), seen)]) }
+        }
+        "end-delay" => {
+            let delay = LockDelay { since: words[2].parse().unwrap(), lasts: seconds("lasts") };
+            SessionOp::EndLockDelays { delays: [delay].into() }
+        }
+        other => panic!("no session does `{other}`"),
+    }
+}
+
+/// `catalog set|remove NODE CHECK [passing|warning|critical]`
+fn catalog_change(words: &[&str]) -> CatalogChange {
+    let (node, id) = (Arc::from(words[2]), Arc::from(words[3]));
+    let status = match words.get(4) {
+        Some(&"passing") => Health::Passing,
+        Some(&"warning") => Health::Warning,
+        _ => Health::Critical,
+    };
+    match words[1] {
+        "set" => CatalogChange::SetCheck { node, id, status, output: String::new() },
+        "remove" => CatalogChange::RemoveCheck { node, id },
+        other => panic!("the catalog does not `{other}`"),
+    }
+}
+
+fn session_id(id: &str) -> SessionId {
+    SessionId::from_bits(number(id))
 }
 
 fn marked(words: &[&str], mark: char) -> Vec<AllocId> {

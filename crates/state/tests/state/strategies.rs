@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use cos_model::catalog::{CatalogChange, CatalogCheck, CatalogNode, Health, ServiceInstance};
 use cos_model::kv::KvOp;
 use cos_model::link::AllocUpdate;
 use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
+use cos_model::session::{Behavior, LockDelay, Session, SessionOp};
 use cos_model::trust::{JoinToken, SealedAuthority, TrustChange};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, Allocation, ClientStatus, DeploymentId, DeploymentStatus,
     DesiredStatus, DesiredTransition, EvalId, EvalStatus, Evaluation, Job, JobKey, JobKind, Node,
-    NodeId, NodeStatus, Resources, TaskState, Timestamp,
+    NodeId, NodeStatus, Resources, SessionId, TaskState, Timestamp,
 };
 use cos_state::{Command, Request, SchedulerConfig};
 use proptest::collection::vec;
@@ -50,6 +52,7 @@ fn command() -> impl Strategy<Value = Command> {
         1 => collect(),
         2 => vec(catalog_change(), 0..4).prop_map(|changes| Command::Catalog { changes }),
         2 => vec(kv_op(), 0..4).prop_map(|ops| Command::Kv { ops }),
+        2 => session_op().prop_map(Command::Session),
         1 => any::<(bool, bool)>().prop_map(|(spread, memory_oversubscription)| {
             let rest = SchedulerConfig::default();
             Command::SetSchedulerConfig(SchedulerConfig { spread, memory_oversubscription, ..rest })
@@ -375,12 +378,54 @@ fn kv_op() -> impl Strategy<Value = KvOp> {
         1 => (keys(), values(), 0_u64..20).prop_map(|(key, value, expected)| {
             KvOp::SetIfUnchanged { key, value, flags: 0, expected }
         }),
+        2 => (keys(), values(), session_id())
+            .prop_map(|(key, value, session)| KvOp::Acquire { key, value, flags: 0, session }),
+        1 => (keys(), values(), session_id())
+            .prop_map(|(key, value, session)| KvOp::Release { key, value, flags: 0, session }),
         1 => keys().prop_map(|key| KvOp::Delete { key }),
         1 => (keys(), 0_u64..20)
             .prop_map(|(key, expected)| KvOp::DeleteIfUnchanged { key, expected }),
         1 => select(vec!["a/", "a", "", "b/"])
             .prop_map(|prefix| KvOp::DeleteTree { prefix: prefix.to_owned() }),
     ]
+}
+
+fn session_op() -> impl Strategy<Value = SessionOp> {
+    prop_oneof![
+        4 => session().prop_map(|session| SessionOp::Create(Box::new(session))),
+        1 => session_id().prop_map(|id| SessionOp::Destroy { id }),
+        1 => session_id().prop_map(|id| SessionOp::Renew { id }),
+        1 => (session_id(), 0_u64..40)
+            .prop_map(|(id, seen)| SessionOp::Expire { sessions: [(id, seen)].into() }),
+        1 => (0_u64..40, 0_u64..3).prop_map(|(since, seconds)| {
+            let lasts = Duration::from_secs(seconds);
+            SessionOp::EndLockDelays { delays: [LockDelay { since, lasts }].into() }
+        }),
+    ]
+}
+
+fn session() -> impl Strategy<Value = Session> {
+    let nodes = select(vec!["node1", "node2", "box"]);
+    let checks = vec(select(vec!["serfHealth", "nothing"]).prop_map(str::to_owned), 0..2);
+    (session_id(), nodes, checks, 0_u64..3, any::<bool>()).prop_map(
+        |(id, node, node_checks, seconds, deletes)| Session {
+            id,
+            name: String::new(),
+            node: Arc::from(node),
+            node_checks,
+            service_checks: Vec::new(),
+            lock_delay: Duration::from_secs(seconds),
+            behavior: if deletes { Behavior::Delete } else { Behavior::Release },
+            ttl: Duration::ZERO,
+            create_index: 0,
+            modify_index: 0,
+            renew_index: 0,
+        },
+    )
+}
+
+fn session_id() -> impl Strategy<Value = SessionId> {
+    (1_u128..4).prop_map(SessionId::from_bits)
 }
 
 fn job_key() -> impl Strategy<Value = JobKey> {

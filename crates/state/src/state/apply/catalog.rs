@@ -125,9 +125,24 @@ impl Step<'_> {
 
     fn apply_to_catalog(&mut self, change: CatalogChange) -> Result<(), CatalogError> {
         if self.state.catalog.apply(self.index, &change)? {
+            let node = Arc::clone(node_of(&change));
             self.events.push(Event::CatalogChanged(Arc::new(change)));
+            self.settle_sessions(&node);
         }
         Ok(())
+    }
+}
+
+/// The node that a change is about.
+fn node_of(change: &CatalogChange) -> &Arc<str> {
+    match change {
+        CatalogChange::PutNode(node) => &node.name,
+        CatalogChange::PutService(service) => &service.node,
+        CatalogChange::PutCheck(check) => &check.node,
+        CatalogChange::RemoveNode { node }
+        | CatalogChange::RemoveService { node, .. }
+        | CatalogChange::RemoveCheck { node, .. }
+        | CatalogChange::SetCheck { node, .. } => node,
     }
 }
 

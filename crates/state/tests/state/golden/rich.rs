@@ -15,12 +15,13 @@ use cos_model::link::AllocUpdate;
 use cos_model::metric::NodeScore;
 use cos_model::node::HostVolume;
 use cos_model::plan::{DeploymentUpdate, Plan, PlannedStop};
+use cos_model::session::{Behavior, LockDelay, ServiceCheck, Session, SessionOp};
 use cos_model::trust::{JoinToken, TokenUse, TrustChange};
 use cos_model::{
     AllocId, AllocMetric, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DeploymentId,
     DeploymentStatus, DesiredStatus, DesiredTransition, DriverState, EvalId, EvalStatus,
-    Evaluation, Job, Node, NodeId, NodeStatus, RescheduleEvent, RestoreId, TaskEvent, TaskPhase,
-    TaskState, Timestamp,
+    Evaluation, Job, Node, NodeId, NodeStatus, RescheduleEvent, RestoreId, SessionId, TaskEvent,
+    TaskPhase, TaskState, Timestamp,
 };
 use cos_state::{AutopilotConfig, Command, RestorePart, SchedulerConfig};
 
@@ -98,7 +99,8 @@ pub(super) fn after(command: &Command) -> Option<Command> {
         Command::SetSchedulerConfig(_) => Command::SetAutopilotConfig(autopilot_config()),
         Command::SetAutopilotConfig(_) => Command::Restore(restore_part()),
         Command::Restore(_) => Command::Trust(TrustChange::CreateToken(token())),
-        Command::Trust(_) => collect(),
+        Command::Trust(_) => Command::Session(SessionOp::Create(Box::new(session()))),
+        Command::Session(_) => collect(),
         Command::Collect { .. } => return None,
     })
 }
@@ -320,6 +322,44 @@ fn kv_ops() -> Vec<KvOp> {
         KvOp::Delete { key: text("c") },
         KvOp::DeleteTree { prefix: text("d/") },
     ]
+}
+
+/// Further forms of commands that have a sample already, by the name of their file.
+pub(super) fn more() -> Vec<(&'static str, Command)> {
+    let (id, lasts) = (SessionId::from_bits(1), Duration::from_secs(15));
+    let delays = [LockDelay { since: 3, lasts }].into();
+    let (key, value, flags) = (text("a/b"), vec![0, 255], 7);
+    let locks = vec![
+        KvOp::Acquire { key: key.clone(), value: value.clone(), flags, session: id },
+        KvOp::Release { key, value, flags, session: id },
+    ];
+    let session = |op| Command::Session(op);
+    vec![
+        ("KvLocks", Command::Kv { ops: locks }),
+        ("SessionDestroy", session(SessionOp::Destroy { id })),
+        ("SessionRenew", session(SessionOp::Renew { id })),
+        ("SessionExpire", session(SessionOp::Expire { sessions: [(id, 4)].into() })),
+        ("SessionEndLockDelays", session(SessionOp::EndLockDelays { delays })),
+    ]
+}
+
+fn session() -> Session {
+    Session {
+        id: SessionId::from_bits(1),
+        name: text("a lock"),
+        node: Arc::from("box"),
+        node_checks: vec![text("serfHealth")],
+        service_checks: vec![ServiceCheck {
+            id: text("service:ping-1"),
+            namespace: text("default"),
+        }],
+        lock_delay: Duration::from_secs(15),
+        behavior: Behavior::Delete,
+        ttl: Duration::from_secs(30),
+        create_index: 0,
+        modify_index: 0,
+        renew_index: 0,
+    }
 }
 
 fn catalog_changes() -> Vec<CatalogChange> {

@@ -47,6 +47,19 @@ pub(super) fn answer(state: &State, question: &[&str]) -> String {
                 let value = String::from_utf8_lossy(&entry.value);
                 format!("{}={value} @{}/{}", entry.key, entry.create_index, entry.modify_index)
             }))),
+            "locks" => Some(join(state.kv_list(name).map(|entry| {
+                let holder =
+                    entry.session.map_or_else(|| "free".to_owned(), |id| format!("s{}", id.bits()));
+                format!("{} {holder} #{} @{}", entry.key, entry.lock_index, entry.modify_index)
+            }))),
+            "sessions" => Some(join(state.sessions().map(|session| {
+                format!("s{} @{}/{}", session.id.bits(), session.create_index, session.modify_index)
+            }))),
+            "delays" => Some(join(
+                state
+                    .lock_delays()
+                    .map(|delay| format!("{} s since {}", delay.lasts.as_secs(), delay.since)),
+            )),
             "index" => Some(state.topic_index(&topic(name)).to_string()),
             other => panic!("no question `{other}`"),
         };
@@ -123,6 +136,7 @@ fn topic(name: &str) -> Topic {
         ("catalog", _) => Topic::Catalog,
         ("service", name) => Topic::Service(name.into()),
         ("kv", prefix) => Topic::Kv(prefix.into()),
+        ("sessions", _) => Topic::Sessions,
         ("config", _) => Topic::SchedulerConfig,
         (other, _) => panic!("no topic `{other}`"),
     }
