@@ -290,7 +290,11 @@ impl TaskMachine {
     }
 
     fn exited(&mut self, exit: &ExitResult, moment: Moment) -> Vec<Effect> {
-        let now = moment.now;
+        // It may have ended while the agent was away. What a clock that was set says is not believed.
+        let state = &self.record.state;
+        let began = state.started_at.max(state.last_restart);
+        let now = exit.ended_at.map_or(moment.now, |at| at.max(began).min(moment.now));
+        let moment = Moment { now, ..moment };
         let then = match self.stage {
             Stage::Running | Stage::Recovering => None,
             Stage::Leaving(then, _) | Stage::Stopping(then) => Some(then),

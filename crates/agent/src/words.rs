@@ -246,7 +246,7 @@ mod tests {
         let rows = [
             (ExitResult { exit_code: 1, ..ExitResult::default() }, "Exit Code: 1"),
             (
-                ExitResult { exit_code: 137, signal: 9, oom_killed: true, error: None },
+                ExitResult { exit_code: 137, signal: 9, oom_killed: true, ..ExitResult::default() },
                 "Exit Code: 137, Signal: 9, Exit Message: \"OOM Killed\"",
             ),
         ];

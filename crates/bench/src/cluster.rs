@@ -88,7 +88,11 @@ impl Cluster {
                 "server_join": { "retry_join": gossip },
             },
             // One client plays thousands of users here.
-            "limits": { "http_max_conns_per_client": 0, "rpc_max_conns_per_client": 0 },
+            "limits": {
+                "http_max_conns_per_client": 0,
+                "http_max_blocking_per_client": 0,
+                "rpc_max_conns_per_client": 0,
+            },
         });
         let path = self.directory.join(format!("{number}.json"));
         fs::write(&path, config.to_string())

@@ -113,6 +113,12 @@ impl Drop for Fleet {
     }
 }
 
+fn pace(every: Duration) -> tokio::time::Interval {
+    let mut interval = tokio::time::interval(every);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    interval
+}
+
 /// One node.
 struct Agent {
     number: usize,
@@ -160,13 +166,19 @@ impl Agent {
     }
 
     async fn run(mut self) {
-        let mut heartbeat = tokio::time::interval(self.heartbeat_every);
-        heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut heartbeat = pace(self.heartbeat_every);
         loop {
             // Either arm may be dropped: a message stays in its channel, a tick comes again.
             let goes_on = tokio::select! {
                 message = self.inbound.recv() => match message {
-                    Some(bytes) => self.hear(&bytes).await,
+                    Some(bytes) => {
+                        let before = self.heartbeat_every;
+                        let goes_on = self.hear(&bytes).await;
+                        if before != self.heartbeat_every {
+                            heartbeat = pace(self.heartbeat_every);
+                        }
+                        goes_on
+                    }
                     None => false,
                 },
                 _ = heartbeat.tick() => self.outbound.send(encode(&ToServer::Heartbeat)).await.is_ok(),
@@ -182,6 +194,10 @@ impl Agent {
         let allocs = match decode(bytes) {
             Ok(ToAgent::Desired { allocs, .. }) => allocs,
             Ok(ToAgent::Refused(_)) | Err(_) => return false,
+            Ok(ToAgent::Welcome { heartbeat_every, .. }) => {
+                self.heartbeat_every = heartbeat_every;
+                return true;
+            }
             Ok(_) => return true,
         };
         let updates: Vec<AllocUpdate> =

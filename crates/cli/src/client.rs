@@ -13,6 +13,13 @@ mod tls;
 const SEGMENT: &AsciiSet =
     &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~').remove(b'*');
 
+/// How often an agent is asked that says that it has too much to do.
+const BUSY_TRIES: u32 = 5;
+
+/// How long to wait in between if the agent does not say, and at most.
+const BUSY_WAIT: Duration = Duration::from_secs(1);
+const BUSY_WAIT_MAX: Duration = Duration::from_secs(10);
+
 /// A handle to one agent.
 #[derive(Clone, Debug)]
 pub(crate) struct Client {
@@ -159,7 +166,25 @@ impl Client {
         Err(refused(response).await)
     }
 
+    /// Asks, and asks again for a while if the agent says that it has too much to do.
     async fn send(
+        &self,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<reqwest::Response, Failure> {
+        let mut tries = 1;
+        loop {
+            let response = self.send_once(method.clone(), path, body.clone()).await?;
+            if response.status() != StatusCode::TOO_MANY_REQUESTS || tries == BUSY_TRIES {
+                return Ok(response);
+            }
+            tries += 1;
+            tokio::time::sleep(retry_after(&response)).await;
+        }
+    }
+
+    async fn send_once(
         &self,
         method: Method,
         path: &str,
@@ -201,6 +226,13 @@ impl Client {
         }
         url
     }
+}
+
+/// How long an agent that is busy wants to be left alone.
+fn retry_after(response: &reqwest::Response) -> Duration {
+    let header = response.headers().get(reqwest::header::RETRY_AFTER);
+    let seconds = header.and_then(|value| value.to_str().ok()?.parse().ok());
+    seconds.map_or(BUSY_WAIT, Duration::from_secs).min(BUSY_WAIT_MAX)
 }
 
 /// Escapes one segment of a path or one value of a query.

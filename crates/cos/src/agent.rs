@@ -27,6 +27,7 @@ use crate::error::{chain, fail};
 use crate::runtime;
 
 mod client;
+mod limits;
 mod security;
 mod server;
 
@@ -150,6 +151,8 @@ struct Parts<'a> {
     name: &'a str,
     clock: &'a Arc<dyn Clock>,
     tasks: &'a Tasks,
+    /// How many files tasks may open before they ask for more.
+    open_files: u64,
 }
 
 impl App {
@@ -161,7 +164,15 @@ impl App {
         let name = settings.name.clone().unwrap_or_else(host_name);
         let endpoints = settings.endpoints(machine_address())?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let parts = Parts { settings, endpoints: &endpoints, name: &name, clock: &clock, tasks };
+        let files = cos_platform::raise_open_files()?;
+        let parts = Parts {
+            settings,
+            endpoints: &endpoints,
+            name: &name,
+            clock: &clock,
+            tasks,
+            open_files: files.given,
+        };
         // Sockets first: a busy port is told before anything else happens.
         let http = bind("HTTP", endpoints.http).await?;
         let consul = match endpoints.consul_http {
@@ -202,7 +213,8 @@ impl App {
             api.clone(),
             Arc::new(Planning::new(Arc::clone(&clock))),
         ));
-        cos_http::listener::serve(http, router, secured.web.clone(), tasks);
+        let [nomad_limits, consul_limits] = limits::of_listeners(&settings.limits, files, &catalog);
+        cos_http::listener::serve(http, router, secured.web.clone(), &nomad_limits, tasks);
         let discovery =
             Naming::new(&parts_of_naming(&parts, server.clone(), agent.clone()), catalog);
         let consul_routes = cos_compat_consul::router(cos_compat_consul::Consul {
@@ -213,12 +225,15 @@ impl App {
         if let Some(listener) = consul {
             served.push(listener.local_addr()?);
             let web = Web::new(secured.members.clone());
-            cos_http::listener::serve(listener, consul_routes.clone(), web, tasks);
+            let routes = consul_routes.clone();
+            cos_http::listener::serve(listener, routes, web, &consul_limits, tasks);
         }
         served.extend(ingress.iter().flat_map(|ingress| ingress.proxy_addresses().to_vec()));
         bridge::follow(
             Bridge {
-                consul: endpoints.consul_http.map(|e| (e.bind.port(), consul_routes)),
+                consul: endpoints
+                    .consul_http
+                    .map(|e| (e.bind.port(), consul_routes, consul_limits)),
                 ingress: endpoints.ingress.map(|e| e.bind.port()).zip(ingress),
                 served,
             },

@@ -8,6 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use axum::Router;
+use cos_http::Limits;
 use cos_ingress::Ingress;
 use cos_platform::tls::Web;
 use cos_platform::{Fate, Tasks};
@@ -20,8 +21,8 @@ const TRY_EVERY: Duration = Duration::from_secs(3);
 
 /// What is to be served on the bridge.
 pub(crate) struct Bridge {
-    /// The catalog's port and routes.
-    pub(crate) consul: Option<(u16, Router)>,
+    /// The catalog's port, routes and limits.
+    pub(crate) consul: Option<(u16, Router, Limits)>,
     /// The ingress and its port.
     pub(crate) ingress: Option<(u16, Ingress)>,
     /// Addresses that are served already.
@@ -50,12 +51,13 @@ async fn keep_trying(mut bridge: Bridge, tasks: Tasks) {
 
 impl Bridge {
     async fn try_all(&mut self, address: IpAddr, told: &mut bool, tasks: &Tasks) {
-        if let Some((port, router)) = &self.consul {
+        if let Some((port, router, limits)) = &self.consul {
             let place = SocketAddr::new(address, *port);
             let listening = self.is_served(place) || {
                 match TcpListener::bind(place).await {
                     Ok(listener) => {
-                        cos_http::listener::serve(listener, router.clone(), Web::default(), tasks);
+                        let (router, web) = (router.clone(), Web::default());
+                        cos_http::listener::serve(listener, router, web, limits, tasks);
                         tracing::info!(%place, "catalog served on the container bridge");
                         true
                     }

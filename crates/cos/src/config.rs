@@ -22,6 +22,7 @@ mod addresses;
 mod autopilot;
 mod client;
 mod flags;
+mod limits;
 mod read;
 mod security;
 mod server;
@@ -50,6 +51,7 @@ pub(crate) struct Settings {
     pub(crate) tls: security::TlsSettings,
     /// `plugin "<name>" { config {} }`, merged over all files.
     pub(crate) plugins: BTreeMap<String, BTreeMap<String, Value>>,
+    pub(crate) limits: LimitSettings,
     /// Whether callers of the Consul dialect may register checks that run programs.
     pub(crate) enable_script_checks: bool,
     /// What was accepted and has no effect, to be told at the start.
@@ -75,6 +77,16 @@ pub(crate) struct ServerSettings {
     pub(crate) thresholds: BTreeMap<&'static str, Duration>,
     pub(crate) zone: Option<String>,
     pub(crate) never_votes: Option<bool>,
+}
+
+/// `limits { … }`.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct LimitSettings {
+    pub(crate) http_max_conns_per_client: Option<usize>,
+    pub(crate) http_max_conns: Option<usize>,
+    pub(crate) http_max_blocking_per_client: Option<usize>,
+    pub(crate) http_max_blocking: Option<usize>,
+    pub(crate) https_handshake_timeout: Option<Duration>,
 }
 
 /// `client { … }`.

@@ -339,6 +339,7 @@ impl Driver for Docker {
             signal: 0,
             oom_killed: state.oom_killed.unwrap_or(false),
             error: state.error.filter(|error| !error.is_empty()),
+            ended_at: None,
         })
     }
 

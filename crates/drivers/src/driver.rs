@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cos_model::network::Dns;
-use cos_model::{AllocId, AllocatedPort, DriverState, Logs, Value};
+use cos_model::{AllocId, AllocatedPort, DriverState, Logs, Timestamp, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::exec_session::ExecSession;
@@ -261,6 +261,9 @@ pub struct ExitResult {
     pub oom_killed: bool,
     /// What went wrong around the task, if anything did.
     pub error: Option<String>,
+    /// When, if that was noted; an agent that was away learns of it later.
+    #[serde(default)]
+    pub ended_at: Option<Timestamp>,
 }
 
 /// What a task uses.

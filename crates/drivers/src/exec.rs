@@ -121,7 +121,7 @@ impl Exec {
             allowed,
             denied: Denied::from_options(&options)?,
             chroot_env,
-            tasks: ShimTasks::new(NAME, &environment.executable),
+            tasks: ShimTasks::new(NAME, environment),
             cgroups: Cgroups::detect().and_then(|cgroups| cgroups.probe().map(|()| cgroups)),
         })
     }
@@ -254,6 +254,7 @@ impl Driver for Exec {
             identity: Some(identity),
             group: Some(group),
             oom_score_adj: None,
+            open_files: None,
             isolation: Some(IsolationSpec {
                 root: task.dirs.task.clone(),
                 binds,

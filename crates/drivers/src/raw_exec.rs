@@ -72,7 +72,7 @@ impl RawExec {
             enabled: options.truth("enabled")?.or(legacy).unwrap_or(false),
             denied: Denied::from_options(&options)?,
             denied_envvars: options.texts("denied_envvars")?,
-            tasks: ShimTasks::new(NAME, &environment.executable),
+            tasks: ShimTasks::new(NAME, environment),
             cgroups,
         })
     }
@@ -162,6 +162,7 @@ impl Driver for RawExec {
             identity,
             group,
             oom_score_adj: options.oom_score_adj,
+            open_files: None,
             isolation: None,
         };
         self.tasks.launch(task, &spec).await

@@ -33,6 +33,10 @@ pub struct Environment {
     /// The program that calls [`crate::shim::main`] when its first argument is `shim`; usually
     /// `/proc/self/exe`.
     pub executable: PathBuf,
+    /// How many files a task may open before it asks for more; as many as the agent if absent. An
+    /// agent that raised its own limit says here what it was, because programs that are not made
+    /// for more would break.
+    pub open_files: Option<u64>,
     /// `client { chroot_env { … } }`: host path → path inside, for `exec`. Empty is the default set.
     pub chroot_env: BTreeMap<PathBuf, PathBuf>,
     /// Where background work, such as following a container's logs, is spawned.
@@ -120,6 +124,7 @@ mod tests {
         };
         let environment = Environment {
             executable: PathBuf::from("/proc/self/exe"),
+            open_files: None,
             chroot_env: BTreeMap::new(),
             tasks: Tasks::new(),
         };

@@ -12,6 +12,7 @@ use crate::driver::{
 };
 use crate::exec_session::ExecSession;
 use crate::process;
+use crate::registry::Environment;
 use crate::shim::client;
 use crate::shim::protocol::{Reply, Verb};
 use crate::shim::spec::{LogSpec, SPEC_FILE, Spec, read_json};
@@ -34,12 +35,17 @@ const MIB: u64 = 1024 * 1024;
 pub(crate) struct ShimTasks {
     driver: &'static str,
     executable: PathBuf,
+    open_files: Option<u64>,
 }
 
 impl ShimTasks {
-    /// Makes the verbs of a driver. `executable` is the program that knows the word `shim`.
-    pub(crate) fn new(driver: &'static str, executable: &Path) -> Self {
-        Self { driver, executable: executable.to_owned() }
+    /// Makes the verbs of a driver.
+    pub(crate) fn new(driver: &'static str, environment: &Environment) -> Self {
+        Self {
+            driver,
+            executable: environment.executable.clone(),
+            open_files: environment.open_files,
+        }
     }
 
     /// Makes an empty state directory. Whatever ran in it before is killed, so that an agent that
@@ -63,6 +69,7 @@ impl ShimTasks {
         task: &TaskConfig,
         spec: &Spec,
     ) -> Result<TaskHandle, StartError> {
+        let spec = &Spec { open_files: self.open_files, ..spec.clone() };
         let started = client::start(&self.executable, &task.dirs.state, spec).await;
         let reference = started.map_err(|error| {
             if let Some(group) = &spec.group {

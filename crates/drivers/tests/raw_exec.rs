@@ -34,7 +34,8 @@ fn shim_pid(handle: &TaskHandle) -> i32 {
 async fn check(code: &str, want: ExitResult, stdout: &str, stderr: &str) {
     let ground = Ground::new(&script(code));
     let result = run(&raw_exec(), &ground).await;
-    assert_eq!(result, want, "{code}");
+    assert!(result.ended_at.is_some(), "{code}");
+    assert_eq!(ExitResult { ended_at: None, ..result }, want, "{code}");
     assert_eq!(ground.output("stdout"), stdout, "{code}");
     assert_eq!(ground.output("stderr"), stderr, "{code}");
     assert!(!ground.task.dirs.state.exists(), "the state directory is gone");

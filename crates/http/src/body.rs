@@ -1,12 +1,16 @@
 //! JSON bodies, read as leniently as Go reads them: keys match in any case, unknown keys are
 //! ignored, null is absent.
 
+use std::error::Error;
+
+use axum::body::HttpBody;
 use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use serde_json::{Map, Value};
 
 use crate::error::ApiError;
+use crate::guarded::TooSlow;
 
 /// How large a request body may be. A job's source is at most 1 MB; this leaves room for JSON.
 pub const BODY_BYTES_MAX: usize = 16 * 1024 * 1024;
@@ -119,14 +123,36 @@ impl<S: Send + Sync> FromRequest<S> for RawBody {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _state: &S) -> Result<Self, ApiError> {
-        let bytes = axum::body::to_bytes(request.into_body(), BODY_BYTES_MAX).await;
+        let body = request.into_body();
+        // What says that it is too large is not waited for.
+        let least = usize::try_from(body.size_hint().lower()).unwrap_or(usize::MAX);
+        if least > BODY_BYTES_MAX {
+            return Err(too_large(&format!("it has {least}")));
+        }
+        let bytes = axum::body::to_bytes(body, BODY_BYTES_MAX).await;
         bytes.map(Self).map_err(|error| {
-            ApiError::new(
-                StatusCode::PAYLOAD_TOO_LARGE,
-                format!("Failed to read body (at most {BODY_BYTES_MAX} bytes): {error}"),
-            )
+            if is_too_slow(&error) {
+                return ApiError::new(StatusCode::REQUEST_TIMEOUT, TooSlow.to_string());
+            }
+            too_large(&error.to_string())
         })
     }
+}
+
+fn too_large(why: &str) -> ApiError {
+    let message = format!("Failed to read body (at most {BODY_BYTES_MAX} bytes): {why}");
+    ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, message)
+}
+
+fn is_too_slow(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if error.is::<TooSlow>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
 }
 
 #[cfg(test)]

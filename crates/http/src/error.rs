@@ -1,10 +1,13 @@
 //! Failures as clients see them: a status and one plain text.
 
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use cos_state::{ProposeError, Refused};
 
 use crate::local::LocalError;
+
+/// After how many seconds to ask again what was too much.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("1");
 
 /// A failure that is told to the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +40,11 @@ impl ApiError {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, message)
     }
 
+    /// There is too much to do already; the same may be asked again soon.
+    pub fn too_many(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::TOO_MANY_REQUESTS, message)
+    }
+
     /// This program, or this agent's role, does not do that.
     pub fn unsupported(message: impl Into<String>) -> Self {
         Self::new(StatusCode::NOT_IMPLEMENTED, message)
@@ -46,7 +54,11 @@ impl ApiError {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let headers = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-        (self.status, headers, self.message).into_response()
+        let mut response = (self.status, headers, self.message).into_response();
+        if self.status == StatusCode::TOO_MANY_REQUESTS {
+            response.headers_mut().insert(header::RETRY_AFTER, RETRY_AFTER);
+        }
+        response
     }
 }
 
@@ -67,6 +79,7 @@ impl From<ProposeError> for ApiError {
         match error {
             ProposeError::Refused(refused) => refused.into(),
             ProposeError::Stopping => Self::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            ProposeError::Busy => Self::too_many(error.to_string()),
             ProposeError::NoLeader | ProposeError::Unknown(_) => Self::internal(error.to_string()),
         }
     }

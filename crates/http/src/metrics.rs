@@ -17,6 +17,9 @@ use crate::local::{LocalNode, NodeFigures};
 
 mod text;
 
+/// Connections and waiting reads that were turned away for want of room.
+pub(crate) const TURNED_AWAY: &str = "cos.http.turned_away";
+
 /// The size of a page of memory, in which the kernel counts.
 const PAGE_BYTES: f64 = 4096.0;
 

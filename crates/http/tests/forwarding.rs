@@ -12,7 +12,9 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use cos_http::Forwarder;
+use cos_http::Limits;
 use cos_http::forward::{HOPS, HOPS_MAX};
+use cos_http::limits::Settings;
 use cos_http::listener::serve;
 use cos_model::link::ServerAddress;
 use cos_platform::Tasks;
@@ -47,7 +49,7 @@ async fn shout(upgrade: WebSocketUpgrade) -> Response {
 async fn start(router: Router, tasks: &Tasks) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap().to_string();
-    serve(listener, router, Web::default(), tasks);
+    serve(listener, router, Web::default(), &Limits::equal(Settings::default()), tasks);
     address
 }
 

@@ -26,5 +26,7 @@ pub(crate) const FSM_APPLY: &str = "nomad.raft.fsm.apply";
 pub(crate) const RPC_REQUESTS: &str = "nomad.nomad.rpc.request";
 /// Proposals that were forwarded to the leader.
 pub(crate) const RPC_FORWARDED: &str = "nomad.nomad.rpc.forwarded";
+/// Clients' writes that were turned away for want of room.
+pub(crate) const TURNED_AWAY: &str = "cos.server.turned_away";
 /// Times this server became leader.
 pub(crate) const LEADER_GAINED: &str = "nomad.nomad.leader.gained";

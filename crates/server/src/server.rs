@@ -21,7 +21,7 @@ use cos_state::{
     ProposeError, State, Topic,
 };
 use tokio::net::{TcpListener, UdpSocket};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 
 use crate::config::Config;
 use crate::gossip::{self, Gossip, Keyring, KeyringChange, KeyringReport};
@@ -130,6 +130,7 @@ impl Server {
             client: Client::secured(security.clone()),
             members: Members::default(),
             gossip,
+            room: Semaphore::new(crate::shared::ROOM_KIB),
             signs,
             reports,
             pace,
@@ -353,7 +354,7 @@ async fn watch_consensus(shared: Arc<Shared>) {
 #[async_trait]
 impl ControlPlane for Server {
     async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
-        self.shared.propose(command).await
+        self.shared.propose_for_client(command).await
     }
 
     fn state(&self) -> Arc<State> {

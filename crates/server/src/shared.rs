@@ -22,7 +22,7 @@ use cos_raft::Raft;
 use cos_state::{
     Command, Committed, Leadership, Origin, ProposeError, Refused, Request, encode_request,
 };
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::Instant;
 
 use crate::autopilot::Healths;
@@ -44,6 +44,9 @@ const LONGEST_WAIT: Duration = Duration::from_millis(50);
 /// After how many of the longest election timeouts a silent leader is not known any more.
 const LEADER_LOST_TIMEOUTS: u32 = 3;
 
+/// How many KiB of clients' commands may be under way. Each takes at least one.
+pub(crate) const ROOM_KIB: usize = 64 * 1024;
+
 /// What all tasks of one server share.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -60,6 +63,8 @@ pub(crate) struct Shared {
     pub(crate) gossip: Gossip,
     /// What was heard of members' certificates.
     pub(crate) members: Members,
+    /// Room for clients' commands that are under way, in KiB.
+    pub(crate) room: Semaphore,
     /// To the task that relays agents' heartbeats.
     pub(crate) signs: mpsc::Sender<Sign>,
     /// To the task that proposes agents' reports.
@@ -95,10 +100,29 @@ impl Shared {
         Timestamp(self.clock.unix_nanos())
     }
 
+    /// Commits a client's command through the leader, wherever it is, unless too much is under way.
+    pub(crate) async fn propose_for_client(
+        &self,
+        command: Command,
+    ) -> Result<Committed, ProposeError> {
+        let ticket = self.proposals.open();
+        let payload = self.encode(command, Some(ticket.origin()));
+        let kib = u32::try_from(payload.len() / 1024).unwrap_or(u32::MAX).saturating_add(1);
+        let Ok(_room) = self.room.try_acquire_many(kib) else {
+            metrics::counter!(crate::metrics::TURNED_AWAY).increment(1);
+            return Err(ProposeError::Busy);
+        };
+        self.propose_payload(payload).await
+    }
+
     /// Commits a command through the leader, wherever it is.
     pub(crate) async fn propose(&self, command: Command) -> Result<Committed, ProposeError> {
         let ticket = self.proposals.open();
         let payload = self.encode(command, Some(ticket.origin()));
+        self.propose_payload(payload).await
+    }
+
+    async fn propose_payload(&self, payload: Bytes) -> Result<Committed, ProposeError> {
         let deadline = Instant::now() + self.config.timing.propose_deadline;
         let mut metrics = self.raft.metrics();
         let mut wait = FIRST_WAIT;

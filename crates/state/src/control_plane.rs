@@ -106,6 +106,9 @@ pub enum ProposeError {
     /// It is unknown whether it was done: the leader changed or did not answer in time.
     #[error("request timed out, its outcome is unknown: {0}")]
     Unknown(String),
+    /// Too many requests are under way already; nothing was done.
+    #[error("too many writes are under way, try again later")]
+    Busy,
     /// The server is stopping.
     #[error("the server is shutting down")]
     Stopping,

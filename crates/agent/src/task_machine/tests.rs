@@ -28,6 +28,15 @@ fn stop() -> Input {
     Input::Stop { event: None, at_once: false, group_delay: Duration::ZERO }
 }
 
+/// A task that runs since second 2.
+fn running() -> TaskMachine {
+    let mut machine = TaskMachine::new(policy(), Timestamp(1));
+    for (second, input) in [(0, Input::Begin), (1, Input::Prepared), (2, Input::Started)] {
+        machine.step(input, at(second));
+    }
+    machine
+}
+
 /// Plays inputs at seconds; compares the effects of each in a word, and the events of the whole.
 fn check(policy: Policy, story: &[(i64, Input, &str)], events: &[&str]) -> TaskMachine {
     let mut machine = TaskMachine::new(policy, Timestamp(1));
@@ -53,6 +62,23 @@ fn check(policy: Policy, story: &[(i64, Input, &str)], events: &[&str]) -> TaskM
         .collect();
     assert_eq!(told, events);
     machine
+}
+
+#[test]
+fn what_ended_while_the_agent_was_away_ended_then() {
+    let end = |ended_at: i64| {
+        let mut machine = running();
+        let exit = ExitResult { ended_at: Some(Timestamp(ended_at)), ..ExitResult::default() };
+        machine.step(Input::Exited(exit), at(100));
+        let events = &machine.state().events;
+        events.iter().find(|event| event.kind == "Terminated").map(|event| event.at)
+    };
+    let started = running().state().started_at;
+    let known = started + Duration::from_secs(5);
+    assert_eq!(end(known.0), Some(known));
+    // Neither before it began nor in the future.
+    assert_eq!(end(1), Some(started));
+    assert_eq!(end(at(1_000).now.0), Some(at(100).now));
 }
 
 #[test]

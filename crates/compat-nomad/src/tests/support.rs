@@ -170,12 +170,9 @@ impl Agent {
     pub(super) async fn listen(&self, tasks: &Tasks) -> String {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        cos_http::listener::serve(
-            listener,
-            self.router.clone(),
-            cos_platform::tls::Web::default(),
-            tasks,
-        );
+        let limits = cos_http::Limits::equal(cos_http::limits::Settings::default());
+        let web = cos_platform::tls::Web::default();
+        cos_http::listener::serve(listener, self.router.clone(), web, &limits, tasks);
         address
     }
 

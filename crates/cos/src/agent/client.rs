@@ -107,6 +107,7 @@ fn drivers(parts: &Parts<'_>) -> anyhow::Result<DriverMap> {
     let configs = PluginConfigs { plugins, options: settings.client.options.clone() };
     let environment = Environment {
         executable: executable(),
+        open_files: Some(parts.open_files),
         chroot_env: settings
             .client
             .chroot_env

@@ -3,14 +3,14 @@
 use cos_jobspec::Diagnostic;
 use cos_jobspec::hcl::{Body, Fields};
 
-use super::{Settings, autopilot, client, security, server};
+use super::{Settings, autopilot, client, limits, security, server};
 
 /// Listeners whose ports the `ports` block names: Nomad's three, then our own.
 const PORTS: [&str; 7] = ["http", "rpc", "serf", "consul_http", "dns", "ingress", "ingress_ui"];
 
 /// Top-level keys of Nomad that have no effect here, because what they tune does not exist or is
 /// always on.
-const NO_EFFECT: [&str; 18] = [
+const NO_EFFECT: [&str; 17] = [
     "disable_update_check",
     "disable_anonymous_signature",
     "enable_debug",
@@ -24,7 +24,6 @@ const NO_EFFECT: [&str; 18] = [
     "log_rotate_max_files",
     "plugin_dir",
     "http_api_response_headers",
-    "limits",
     "rpc",
     "ui",
     "reporting",
@@ -64,6 +63,8 @@ pub(super) fn settings(settings: &mut Settings, body: &Body) -> Vec<Diagnostic> 
     if fields.boolean("enable_script_checks") == Some(true) {
         settings.enable_script_checks = true;
     }
+    let warnings = &mut settings.warnings;
+    fields.block("limits", |fields| limits::read(&mut settings.limits, warnings, fields));
     external(settings, &mut fields);
     for key in NO_EFFECT {
         if fields.has(key) {

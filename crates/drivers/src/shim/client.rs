@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::Duration;
 
+use cos_model::Timestamp;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::UnixStream;
 use tokio::process::Command;
@@ -88,7 +89,9 @@ pub(crate) fn read_exit(reference: &ShimReference) -> Option<ExitResult> {
         return None;
     }
     let exited: Exited = read_json(&reference.state.join(EXIT_FILE)).ok()?;
-    Some(exited.result)
+    // Shims of earlier versions noted it beside the result.
+    let ended_at = exited.result.ended_at.or(Some(Timestamp(exited.at)));
+    Some(ExitResult { ended_at, ..exited.result })
 }
 
 /// Waits for the end of the task, also if it ended long ago.

@@ -16,6 +16,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use nix::fcntl::OFlag;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, SigSet, SigmaskHow, Signal, signal, sigprocmask};
 use nix::unistd::{
     Gid, Uid, dup2_stderr, dup2_stdin, dup2_stdout, execve, pipe2, setgid, setgroups, setsid,
@@ -152,6 +153,12 @@ fn prepare(spec: &Spec, output: Option<&Output>, born_inside: bool) -> Result<Pa
     if let Some(adjustment) = spec.oom_score_adj {
         fs::write("/proc/self/oom_score_adj", adjustment.to_string())
             .map_err(|error| step("set oom_score_adj", &error))?;
+    }
+    if let Some(open_files) = spec.open_files {
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)
+            .map_err(|error| step("read the limit of open files", &error))?;
+        setrlimit(Resource::RLIMIT_NOFILE, open_files.min(most), most)
+            .map_err(|error| step("set the limit of open files", &error))?;
     }
     if let Some(isolation) = &spec.isolation {
         isolate::enter_new_root(isolation)?;

@@ -13,6 +13,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::time::Duration;
 
+use cos_model::Timestamp;
 use cos_platform::{Clock, SystemClock};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
@@ -280,7 +281,8 @@ impl Shim {
                 let oom_killed =
                     self.spec.group.as_ref().is_some_and(|group| group.oom_kills() > 0);
                 let oom_killed = oom_killed && exit_code != 0;
-                let result = ExitResult { exit_code, signal, oom_killed, error: None };
+                let ended_at = Some(Timestamp(self.clock.unix_nanos()));
+                let result = ExitResult { exit_code, signal, oom_killed, error: None, ended_at };
                 self.exit = Some((result, self.clock.monotonic()));
                 self.kill_leftovers();
             }

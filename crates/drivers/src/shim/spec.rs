@@ -59,6 +59,9 @@ pub(crate) struct Spec {
     pub(crate) oom_score_adj: Option<i32>,
     /// How it is kept apart; not at all if absent.
     pub(crate) isolation: Option<IsolationSpec>,
+    /// How many files it may open before it asks for more; as many as the agent if absent.
+    #[serde(default)]
+    pub(crate) open_files: Option<u64>,
 }
 
 /// Where output goes.

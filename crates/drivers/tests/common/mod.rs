@@ -116,6 +116,7 @@ pub(crate) fn driver(name: &str, plugin: &[(&str, Value)]) -> Arc<dyn Driver> {
     };
     let environment = Environment {
         executable: shim_program(),
+        open_files: None,
         chroot_env: BTreeMap::new(),
         tasks: Tasks::new(),
     };
