@@ -30,6 +30,12 @@ use crate::limits::MAX_ERRORS;
 /// The most instances that one job may ask for, as on Nomad's servers (`job_max_count`).
 pub const MAX_JOB_COUNT: u64 = 50_000;
 
+/// The most groups that one job may have, and the most tasks in all of them. Each evaluation looks at
+/// every group, and each version of the job is kept.
+pub const MAX_JOB_GROUPS: usize = 1_000;
+/// See [`MAX_JOB_GROUPS`].
+pub const MAX_JOB_TASKS: usize = 5_000;
+
 /// The longest id of a job; it becomes part of names, paths and keys.
 const MAX_ID_BYTES: usize = 1_024;
 
@@ -108,6 +114,17 @@ fn check_job(job: &Job, findings: &mut Findings) {
     let all_named = !job.datacenters.iter().any(String::is_empty);
     findings.require(all_named, "Job.Datacenters", "a datacenter has an empty name");
     findings.require(!job.groups.is_empty(), "Job.TaskGroups", "the job has no groups");
+    findings.require(
+        job.groups.len() <= MAX_JOB_GROUPS,
+        "Job.TaskGroups",
+        format!("the job has {} groups; at most {MAX_JOB_GROUPS}", job.groups.len()),
+    );
+    let tasks: usize = job.groups.iter().map(|group| group.tasks.len()).sum();
+    findings.require(
+        tasks <= MAX_JOB_TASKS,
+        "Job.TaskGroups",
+        format!("the job has {tasks} tasks in all; at most {MAX_JOB_TASKS}"),
+    );
     findings.unique("Job.TaskGroups", "group", job.groups.iter().map(|g| g.name.as_str()));
     let total: u64 = job.groups.iter().map(|group| u64::from(group.count)).sum();
     findings.require(

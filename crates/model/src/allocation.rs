@@ -64,6 +64,10 @@ pub struct Allocation {
     pub reschedules: Vec<RescheduleEvent>,
     /// The evaluation that will replace it later.
     pub followup_eval: Option<EvalId>,
+    /// When the cluster said that it is unknown or lost, and when its agent said otherwise again;
+    /// newest last, [`ALLOC_STATES_MAX`] at most.
+    #[serde(default)]
+    pub states: Vec<AllocState>,
     /// How the node was chosen.
     pub metric: Arc<AllocMetric>,
     /// When it was placed.
@@ -144,6 +148,18 @@ pub struct DesiredTransition {
     /// It should stop without `shutdown_delay`.
     pub no_shutdown_delay: bool,
 }
+
+/// A client status that began while the node was away, or when it came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AllocState {
+    /// The status.
+    pub status: ClientStatus,
+    /// Since when.
+    pub at: Timestamp,
+}
+
+/// How many changes of its node's reachability an allocation keeps.
+pub const ALLOC_STATES_MAX: usize = 10;
 
 /// Health within a rollout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -251,6 +267,29 @@ impl Allocation {
     /// agent says that it has stopped.
     pub fn occupies_node(&self) -> bool {
         !self.is_client_terminal()
+    }
+
+    /// Since when its node has been out of reach, if that is so.
+    pub fn unknown_since(&self) -> Option<Timestamp> {
+        let is_unknown = self.client_status == ClientStatus::Unknown;
+        is_unknown.then(|| self.state_since(ClientStatus::Unknown).unwrap_or(self.modify_time))
+    }
+
+    /// Whether its node was ever out of reach while it ran.
+    pub fn was_unknown(&self) -> bool {
+        self.states.iter().any(|state| state.status == ClientStatus::Unknown)
+    }
+
+    /// When a status began for the last time, if that was noted.
+    pub fn state_since(&self, status: ClientStatus) -> Option<Timestamp> {
+        self.states.iter().rev().find(|state| state.status == status).map(|state| state.at)
+    }
+
+    /// Notes that a status begins, and drops the oldest note beyond [`ALLOC_STATES_MAX`].
+    pub fn push_state(&mut self, status: ClientStatus, at: Timestamp) {
+        self.states.push(AllocState { status, at });
+        let surplus = self.states.len().saturating_sub(ALLOC_STATES_MAX);
+        self.states.drain(..surplus);
     }
 
     /// Whether it was found healthy in its rollout.

@@ -104,6 +104,10 @@ pub enum Trigger {
     RollingUpdate,
     /// A periodic launch.
     PeriodicJob,
+    /// Allocations have been unknown for as long as their job allows.
+    MaxDisconnectTimeout,
+    /// Allocations that were unknown run.
+    Reconnect,
 }
 
 impl Evaluation {
@@ -145,6 +149,8 @@ impl Trigger {
             Self::FailedFollowUp => "failed-follow-up",
             Self::RollingUpdate => "rolling-update",
             Self::PeriodicJob => "periodic-job",
+            Self::MaxDisconnectTimeout => "max-disconnect-timeout",
+            Self::Reconnect => "reconnect",
         }
     }
 }

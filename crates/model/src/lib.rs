@@ -42,7 +42,7 @@ pub mod value;
 pub mod version;
 
 pub use allocation::{
-    AllocHealth, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DesiredStatus,
+    AllocHealth, AllocState, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DesiredStatus,
     DesiredTransition, RescheduleEvent, TaskEvent, TaskPhase, TaskState,
 };
 pub use constraint::{Affinity, Constraint, Operator, Spread, SpreadTarget};

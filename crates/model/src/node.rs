@@ -95,6 +95,8 @@ pub enum NodeStatus {
     Ready,
     /// Heartbeats stopped.
     Down,
+    /// Heartbeats stopped, and a job there waits for the node to come back.
+    Disconnected,
 }
 
 /// How a node is to be emptied.
@@ -146,12 +148,18 @@ impl Node {
 }
 
 impl NodeStatus {
+    /// Whether nothing is heard of the node.
+    pub fn is_away(self) -> bool {
+        matches!(self, Self::Down | Self::Disconnected)
+    }
+
     /// The word that clients show.
     pub fn name(self) -> &'static str {
         match self {
             Self::Initializing => "initializing",
             Self::Ready => "ready",
             Self::Down => "down",
+            Self::Disconnected => "disconnected",
         }
     }
 }

@@ -119,6 +119,17 @@ pub struct Disconnect {
     pub reconcile: String,
 }
 
+impl Default for Disconnect {
+    fn default() -> Self {
+        Self {
+            lost_after: None,
+            stop_on_client_after: None,
+            replace: true,
+            reconcile: "best_score".to_owned(),
+        }
+    }
+}
+
 impl Default for Update {
     fn default() -> Self {
         Self {

@@ -193,6 +193,7 @@ pub fn alloc(number: u128, node: u128, job: &Arc<Job>) -> Allocation {
         next: None,
         reschedules: Vec::new(),
         followup_eval: None,
+        states: Vec::new(),
         metric: Arc::default(),
         create_time: Timestamp::NEVER,
         modify_time: Timestamp::NEVER,

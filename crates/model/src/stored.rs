@@ -23,7 +23,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::allocation::{
-    AllocHealth, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DesiredStatus,
+    AllocHealth, AllocState, AllocatedPort, AllocatedTask, Allocation, ClientStatus, DesiredStatus,
     DesiredTransition, RescheduleEvent, TaskState,
 };
 use crate::id::{AllocId, DeploymentId, EvalId, NodeId};
@@ -118,6 +118,8 @@ struct Record<'a> {
     reschedules: Cow<'a, [RescheduleEvent]>,
     #[serde(default, skip_serializing_if = "is_default")]
     followup_eval: Option<EvalId>,
+    #[serde(default, skip_serializing_if = "is_default")]
+    states: Cow<'a, [AllocState]>,
     /// A row of the table of metrics.
     metric: u32,
     #[serde(default, skip_serializing_if = "is_default")]
@@ -158,6 +160,7 @@ impl<'a> Record<'a> {
             next: alloc.next,
             reschedules: Cow::Borrowed(&alloc.reschedules),
             followup_eval: alloc.followup_eval,
+            states: Cow::Borrowed(&alloc.states),
             metric,
             create_time: alloc.create_time,
             modify_time: alloc.modify_time,
@@ -197,6 +200,7 @@ impl<'a> Record<'a> {
             next: self.next,
             reschedules: self.reschedules.into_owned(),
             followup_eval: self.followup_eval,
+            states: self.states.into_owned(),
             metric,
             create_time: self.create_time,
             modify_time: self.modify_time,

@@ -259,6 +259,13 @@ impl<'p, 'i> Draft<'p, 'i> {
         self.new_evals.push(evaluation::delayed(&self.problem.eval, id, at, self.problem.now));
     }
 
+    /// Makes an evaluation that gives unknown instances up once their time is over.
+    pub(crate) fn expire(&mut self, at: Timestamp, allocs: &[AllocId]) {
+        let id = EvalId::from_bits(self.id());
+        self.followups.extend(allocs.iter().map(|alloc| (*alloc, id)));
+        self.new_evals.push(evaluation::expiring(&self.problem.eval, id, at, self.problem.now));
+    }
+
     /// Makes the evaluation that updates the next batch of a system job.
     pub(crate) fn roll_on(&mut self, at: Timestamp) {
         let id = EvalId::from_bits(self.id());
@@ -369,7 +376,11 @@ impl<'p, 'i> Draft<'p, 'i> {
         let words = match wanted.cause {
             Cause::Updated => words::UPDATING,
             Cause::Rescheduled => words::RESCHEDULED,
-            Cause::Missing | Cause::Lost | Cause::Migrated | Cause::Canary => return,
+            Cause::Missing
+            | Cause::Lost
+            | Cause::Disconnected
+            | Cause::Migrated
+            | Cause::Canary => return,
         };
         if let Some(alloc) = wanted.previous.clone() {
             self.record_stop(&Stop { alloc, words, client_status: None });
@@ -380,8 +391,12 @@ impl<'p, 'i> Draft<'p, 'i> {
         let alloc = &stop.alloc;
         let is_new = self.stopped.insert(alloc.id);
         if is_new {
-            let desired =
-                if alloc.is_desired_terminal() { alloc.desired } else { DesiredStatus::Stop };
+            let is_wanted = stop.client_status == Some(ClientStatus::Unknown);
+            let desired = if alloc.is_desired_terminal() || is_wanted {
+                alloc.desired
+            } else {
+                DesiredStatus::Stop
+            };
             self.stops.push(PlannedStop {
                 id: alloc.id,
                 desired,
@@ -400,7 +415,9 @@ impl<'p, 'i> Draft<'p, 'i> {
         let now = self.problem.now;
         let reschedules = match (&wanted.previous, wanted.cause) {
             (Some(previous), Cause::Rescheduled) => reschedule::continued(previous, now),
-            (Some(previous), Cause::Lost | Cause::Migrated) => previous.reschedules.clone(),
+            (Some(previous), Cause::Lost | Cause::Disconnected | Cause::Migrated) => {
+                previous.reschedules.clone()
+            }
             _ => Vec::new(),
         };
         let alloc = Allocation {
@@ -427,6 +444,7 @@ impl<'p, 'i> Draft<'p, 'i> {
             next: None,
             reschedules,
             followup_eval: None,
+            states: Vec::new(),
             metric: Arc::new(seat.metric),
             create_time: now,
             modify_time: now,

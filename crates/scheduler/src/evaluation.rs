@@ -40,6 +40,21 @@ pub(crate) fn delayed(
     }
 }
 
+/// Makes the evaluation that gives unknown instances up once their time is over.
+pub(crate) fn expiring(
+    eval: &Evaluation,
+    id: EvalId,
+    wait_until: Timestamp,
+    now: Timestamp,
+) -> Evaluation {
+    Evaluation {
+        trigger: Trigger::MaxDisconnectTimeout,
+        status_description: words::EXPIRING.to_owned(),
+        wait_until,
+        ..successor(eval, id, now)
+    }
+}
+
 /// Makes the evaluation that updates the next batch of a system job.
 pub(crate) fn rolling(
     eval: &Evaluation,

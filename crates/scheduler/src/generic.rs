@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use cos_model::{
-    AllocId, ClientStatus, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus, Job,
-    Timestamp,
+    AllocId, Allocation, ClientStatus, Deployment, DeploymentGroup, DeploymentId, DeploymentStatus,
+    Job, Timestamp,
 };
 
 use crate::draft::Draft;
 use crate::reconcile::{self, Context, GroupChanges, Stop};
 use crate::words;
 
-/// Replacements that are due within this time of each other share an evaluation.
+/// What is due within this time of each other shares an evaluation.
 const DELAY_BATCH: Duration = Duration::from_secs(5);
 
 /// Plans a service or batch job.
@@ -43,7 +43,8 @@ pub(crate) fn plan(draft: &mut Draft<'_, '_>, job: &Arc<Job>) {
         }
         draft.replace(&changes.replace, changes.replace_limit);
     }
-    delay(draft, &changes);
+    delay(draft, changes.iter().flat_map(|c| &c.later), Draft::delay);
+    delay(draft, changes.iter().flat_map(|c| &c.expiring), Draft::expire);
 }
 
 /// Stops instances of groups that the job no longer has.
@@ -90,10 +91,13 @@ fn begin_deployment(draft: &mut Draft<'_, '_>, job: &Job, changes: &[GroupChange
     draft.begin(deployment);
 }
 
-/// Makes evaluations for replacements that are due later, one for those that are due together.
-fn delay(draft: &mut Draft<'_, '_>, changes: &[GroupChanges]) {
-    let mut later: Vec<(Timestamp, AllocId)> =
-        changes.iter().flat_map(|c| &c.later).map(|(at, alloc)| (*at, alloc.id)).collect();
+/// Makes evaluations for what is due later, one for all that is due together.
+pub(crate) fn delay<'c, 'p, 'i>(
+    draft: &mut Draft<'p, 'i>,
+    later: impl Iterator<Item = &'c (Timestamp, Arc<Allocation>)>,
+    make: impl Fn(&mut Draft<'p, 'i>, Timestamp, &[AllocId]),
+) {
+    let mut later: Vec<(Timestamp, AllocId)> = later.map(|(at, alloc)| (*at, alloc.id)).collect();
     later.sort_unstable();
     let mut rest = later.as_slice();
     while let Some((first, _)) = rest.first() {
@@ -101,7 +105,7 @@ fn delay(draft: &mut Draft<'_, '_>, changes: &[GroupChanges]) {
         let (batch, others) = rest.split_at(together);
         let due = batch.last().map_or(*first, |(at, _)| *at);
         let allocs: Vec<AllocId> = batch.iter().map(|(_, alloc)| *alloc).collect();
-        draft.delay(due, &allocs);
+        make(draft, due, &allocs);
         rest = others;
     }
 }

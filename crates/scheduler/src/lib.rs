@@ -16,7 +16,7 @@
 //! # Deliberately absent
 //!
 //! - Queueing, retrying and applying. The server does that, and the state machine re-checks.
-//! - Preemption and disconnected clients. An unreachable node is lost.
+//! - Preemption.
 
 mod constraint;
 mod demand;
@@ -30,6 +30,7 @@ mod names;
 mod nodes;
 mod planner;
 mod ports;
+mod presence;
 mod problem;
 mod ranking;
 mod reconcile;

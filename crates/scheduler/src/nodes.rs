@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use cos_model::fit::Usage;
-use cos_model::{Allocation, Node, NodeId, NodeStatus};
+use cos_model::{Allocation, Node, NodeId};
 
 use crate::problem::Problem;
 
@@ -80,9 +80,9 @@ impl<'p> NodeTable<'p> {
         Some(self.all[at])
     }
 
-    /// Whether what ran on a node is to be given up.
+    /// Whether nothing is heard of a node, or it is gone.
     pub(crate) fn is_lost(&self, id: NodeId) -> bool {
-        self.node(id).is_none_or(|node| node.status == NodeStatus::Down)
+        self.node(id).is_none_or(|node| node.status.is_away())
     }
 
     /// The nodes that take work.

@@ -31,6 +31,7 @@ use crate::nodes::NodeTable;
 use crate::problem::Problem;
 use crate::words;
 
+mod absence;
 mod fate;
 mod missing;
 mod rollout;
@@ -63,8 +64,10 @@ pub(crate) struct GroupChanges {
     pub(crate) replace_limit: usize,
     /// Instances that take over the new version as they run.
     pub(crate) in_place: Vec<Arc<Allocation>>,
-    /// Failed instances that are replaced later, and when.
+    /// Failed and lost instances that are replaced later, and when.
     pub(crate) later: Vec<(Timestamp, Arc<Allocation>)>,
+    /// Instances that are waited for from now on, and when they are given up.
+    pub(crate) expiring: Vec<(Timestamp, Arc<Allocation>)>,
     /// The group's part of a deployment to create.
     pub(crate) rollout: Option<DeploymentGroup>,
 }
@@ -76,7 +79,8 @@ pub(crate) struct Stop {
     pub(crate) alloc: Arc<Allocation>,
     /// Why.
     pub(crate) words: &'static str,
-    /// Set where its agent can no longer say so itself.
+    /// Set where its agent can no longer say so itself; one that becomes unknown goes on being
+    /// wanted.
     pub(crate) client_status: Option<ClientStatus>,
 }
 
@@ -104,6 +108,8 @@ pub(crate) enum Cause {
     Missing,
     /// The one before is lost.
     Lost,
+    /// The one before is out of reach.
+    Disconnected,
     /// The one before leaves its node.
     Migrated,
     /// The one before failed.
@@ -127,8 +133,14 @@ struct Work<'c, 'p> {
     counted: Vec<Arc<Allocation>>,
     /// Instances that leave their node.
     migrating: Vec<Arc<Allocation>>,
-    /// Instances on nodes that are lost.
+    /// Instances on nodes that are lost, to be replaced now.
     lost: Vec<Arc<Allocation>>,
+    /// Instances that are waited for, and to be replaced meanwhile.
+    absent: Vec<Arc<Allocation>>,
+    /// Lost instances that may still run; their places stay empty.
+    held: Vec<Arc<Allocation>>,
+    /// How many of the absent, from the last, are beyond the count.
+    needless_absent: usize,
     /// Failed instances to replace now.
     due: Vec<Arc<Allocation>>,
     /// Canaries of the deployment under way.
@@ -180,13 +192,14 @@ pub(crate) fn group(
 ) -> GroupChanges {
     let mut work = Work::new(context, table, group);
     work.drop_unneeded_canaries();
+    work.sort_lines();
     work.decide_fates();
-    work.stop_lost();
     work.stop_surplus();
     work.compare_versions();
     work.want_canaries();
     work.want_missing();
     work.replace_outdated();
+    work.drop_unneeded_absent();
     work.want_migrating();
     work.offer_rollout();
     work.changes
@@ -213,6 +226,9 @@ impl<'c, 'p> Work<'c, 'p> {
             counted: Vec::new(),
             migrating: Vec::new(),
             lost: Vec::new(),
+            absent: Vec::new(),
+            held: Vec::new(),
+            needless_absent: 0,
             due: Vec::new(),
             canaries: BTreeSet::new(),
             outdated: Vec::new(),
@@ -236,12 +252,6 @@ impl<'c, 'p> Work<'c, 'p> {
     fn stop(&mut self, alloc: &Arc<Allocation>, words: &'static str, lost: bool) {
         let client_status = lost.then_some(ClientStatus::Lost);
         self.changes.stops.push(Stop { alloc: Arc::clone(alloc), words, client_status });
-    }
-
-    fn stop_lost(&mut self) {
-        for alloc in &self.lost.clone() {
-            self.stop(alloc, words::LOST, true);
-        }
     }
 
     /// Stops what is beyond the count: first what canaries stand in for, then what has failed or
@@ -319,7 +329,8 @@ impl<'c, 'p> Work<'c, 'p> {
         // Instances that do no good now are replaced first, so that those that do are spared as
         // long as possible.
         self.outdated.sort_by_key(|alloc| (fate::usefulness(alloc), alloc.index, alloc.id));
-        let lines = [&self.counted, &self.migrating, &self.due, &self.lost];
+        let lines =
+            [&self.counted, &self.migrating, &self.due, &self.lost, &self.absent, &self.held];
         self.names = lines.into_iter().flatten().map(|alloc| alloc.index).collect();
     }
 

@@ -21,7 +21,9 @@ use crate::demand::Demand;
 use crate::difference;
 use crate::draft::Draft;
 use crate::feasibility::{fixed_rejection, is_in_datacenter, is_in_pool};
+use crate::generic;
 use crate::nodes::NodeTable;
+use crate::presence::{Away, Presence, presence};
 use crate::reconcile::{Cause, Stop, Wanted};
 use crate::tally::Tally;
 use crate::words;
@@ -33,6 +35,8 @@ struct Changes {
     in_place: Vec<Arc<Allocation>>,
     place: Vec<(NodeId, Wanted)>,
     outdated: Vec<Arc<Allocation>>,
+    /// Instances that are waited for from now on, and when they are given up.
+    expiring: Vec<(Timestamp, Arc<Allocation>)>,
     /// Nodes that got a replacement within the last stagger, and when the first did.
     recent: u32,
     next_at: Option<Timestamp>,
@@ -82,7 +86,7 @@ fn compare(draft: &Draft<'_, '_>, job: &Arc<Job>, group: &TaskGroup) -> Changes 
             if at > 0 || group.count == 0 {
                 changes.stops.push(leave(&draft.table, alloc, words::NOT_NEEDED));
             } else {
-                judge(&draft.table, job, &demand, alloc, &mut changes);
+                judge(&draft.table, job, &demand, alloc, problem.now, &mut changes);
             }
         }
     }
@@ -99,11 +103,16 @@ fn judge(
     job: &Job,
     demand: &Demand,
     alloc: &Arc<Allocation>,
+    now: Timestamp,
     changes: &mut Changes,
 ) {
-    let node = table.node(alloc.node_id).filter(|_| !table.is_lost(alloc.node_id));
-    let Some(node) = node else {
-        return changes.stops.push(leave(table, alloc, words::LOST));
+    let node = match (presence(table, alloc, now), table.node(alloc.node_id)) {
+        (Presence::Here, Some(node)) => node,
+        (Presence::Away(away), _) => {
+            changes.has_instances = true;
+            return wait_for(alloc, away, changes);
+        }
+        _ => return changes.stops.push(lost(alloc)),
     };
     if alloc.transition.migrate {
         let draining = !node.takes_work();
@@ -124,6 +133,21 @@ fn judge(
     } else if node.takes_work() {
         changes.outdated.push(Arc::clone(alloc));
     }
+}
+
+/// Notes that an instance is out of reach from now on. It has no other node to be replaced on.
+fn wait_for(alloc: &Arc<Allocation>, away: Away, changes: &mut Changes) {
+    if !away.is_new {
+        return;
+    }
+    let client_status = Some(ClientStatus::Unknown);
+    changes.stops.push(Stop { alloc: Arc::clone(alloc), words: words::UNKNOWN, client_status });
+    changes.expiring.extend(away.until.map(|until| (until, Arc::clone(alloc))));
+}
+
+fn lost(alloc: &Arc<Allocation>) -> Stop {
+    let client_status = Some(ClientStatus::Lost);
+    Stop { alloc: Arc::clone(alloc), words: words::LOST, client_status }
 }
 
 /// Counts updates of the last stagger against the next batch.
@@ -190,6 +214,7 @@ fn carry_out(draft: &mut Draft<'_, '_>, group: &TaskGroup, changes: Changes) {
     for stop in &changes.stops {
         draft.stop(stop);
     }
+    generic::delay(draft, changes.expiring.iter(), Draft::expire);
     let Some(job) = draft.problem.job.clone() else { return };
     for alloc in &changes.in_place {
         draft.update_in_place(alloc, &job);

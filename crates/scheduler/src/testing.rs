@@ -7,11 +7,12 @@ use std::time::Duration;
 use cos_model::job::VolumeRequest;
 use cos_model::node::HostVolume;
 use cos_model::{
-    Affinity, Allocation, ClientStatus, Constraint, DelayFunction, DriverState, Job, JobKind,
-    Network, Node, NodeId, Operator, Port, Reschedule, Resources, Spread, SpreadTarget, Task,
-    TaskGroup, Timestamp, Update, samples,
+    Affinity, Allocation, ClientStatus, Constraint, DelayFunction, Disconnect, DriverState, Job,
+    JobKind, Network, Node, NodeId, Operator, Port, Reschedule, Resources, Spread, SpreadTarget,
+    Task, TaskGroup, Timestamp, Update, samples,
 };
 
+mod disconnects;
 mod properties;
 mod scenarios;
 mod script;
@@ -150,6 +151,17 @@ fn set_job_word(job: &mut Job, key: &str, value: &str) {
             });
         }
         "spread" => group.spreads.push(spread(value)),
+        _ => set_disconnect_word(group.disconnect.get_or_insert_default(), key, value),
+    }
+}
+
+fn set_disconnect_word(disconnect: &mut Disconnect, key: &str, value: &str) {
+    let seconds = || Some(Duration::from_secs(value.parse().unwrap()));
+    match key {
+        "lost_after" => disconnect.lost_after = seconds(),
+        "stop_after" => disconnect.stop_on_client_after = seconds(),
+        "stay" => disconnect.replace = false,
+        "reconcile" => value.clone_into(&mut disconnect.reconcile),
         _ => panic!("unknown word {key}"),
     }
 }

@@ -6,6 +6,10 @@ pub(crate) const NOT_NEEDED: &str = "alloc not needed due to job update";
 pub(crate) const UPDATING: &str = "alloc is being updated due to job update";
 /// An instance whose node cannot be reached.
 pub(crate) const LOST: &str = "alloc is lost since its node is down";
+/// An instance whose node cannot be reached, and whose job waits for it.
+pub(crate) const UNKNOWN: &str = "alloc is unknown since its node is disconnected";
+/// One of two instances that do the same work since a node is back.
+pub(crate) const RECONNECTED: &str = "alloc not needed due to disconnected client reconnect";
 /// An instance that leaves its node.
 pub(crate) const MIGRATING: &str = "alloc is being migrated";
 /// A failed instance that got a replacement.
@@ -17,6 +21,9 @@ pub(crate) const NODE_TAINTED: &str = "alloc not needed as node is tainted";
 pub(crate) const BLOCKED: &str = "created to place remaining allocations";
 /// An evaluation that replaces failed instances later.
 pub(crate) const DELAYED: &str = "created for delayed rescheduling";
+
+/// An evaluation that looks whether unknown instances are back.
+pub(crate) const EXPIRING: &str = "created for delayed disconnect timeout";
 
 /// A deployment that a newer version overtook.
 pub(crate) const DEPLOYMENT_OVERTAKEN: &str = "Cancelled due to newer version of job";

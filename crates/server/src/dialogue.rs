@@ -62,12 +62,13 @@ fn is_news(known: Option<&Node>, node: &Node) -> bool {
 }
 
 /// The command that takes reports over. One evaluation per job is enough, whether something failed
-/// in it or got healthy.
+/// in it, is back or got healthy.
 pub fn reports(state: &State, updates: Vec<AllocUpdate>, ids: Ids<'_>, now: Timestamp) -> Command {
     let failed = evals::for_failures(state, &updates, &mut *ids, now);
+    let back = evals::for_reconnects(state, &updates, &mut *ids, now);
     let healthy = deployments::for_health(state, &updates, &mut *ids, now);
     let mut by_job: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
-    for eval in failed.into_iter().chain(healthy) {
+    for eval in failed.into_iter().chain(back).chain(healthy) {
         by_job.entry(eval.job.clone()).or_insert(eval);
     }
     let evals: Vec<Evaluation> = by_job.into_values().collect();

@@ -105,6 +105,8 @@ pub struct Duties {
     broker: Broker,
     blocked: Blocked,
     heartbeats: Heartbeats,
+    /// When the last job that waits for a disconnected node gives up.
+    disconnected: Alarms<NodeId, Timestamp>,
     working: usize,
     /// Errands under way.
     running: BTreeSet<Subject>,
@@ -133,6 +135,7 @@ impl Duties {
             broker: Broker::default(),
             blocked: Blocked::default(),
             heartbeats: Heartbeats::new(settings.heartbeats),
+            disconnected: Alarms::default(),
             working: 0,
             running: BTreeSet::new(),
             deployments: BTreeSet::new(),
@@ -155,6 +158,7 @@ impl Duties {
         self.broker = Broker::default();
         self.blocked = Blocked::default();
         self.heartbeats = Heartbeats::new(self.settings.heartbeats);
+        self.disconnected = Alarms::default();
         self.deployments.clear();
         self.deadlines = Alarms::default();
         self.restore(sight);
@@ -168,8 +172,8 @@ impl Duties {
             self.broker.enqueue(eval, sight.date);
         }
         self.heartbeats.resize(state.node_count());
-        for node in state.nodes().filter(|node| node.status != NodeStatus::Down) {
-            self.heartbeats.expect(node.id, sight.clock);
+        for node in state.nodes() {
+            self.watch_node(node, sight);
         }
         self.deployments.extend(state.deployments().filter(|d| d.is_active()).map(|d| d.id));
         self.drains_changed = true;
@@ -218,7 +222,7 @@ impl Duties {
         match sight.state.node(id).map(|node| node.status) {
             Some(NodeStatus::Ready) => self.heartbeats.heard(id, sight.clock),
             // It was given up and is there all the same.
-            Some(NodeStatus::Down | NodeStatus::Initializing) => self.bring_up(id, sight),
+            Some(_) => self.bring_up(id, sight),
             None => {}
         }
     }
@@ -259,6 +263,7 @@ impl Duties {
         let by_date = [
             self.broker.next_due().filter(|_| self.working < self.settings.workers),
             self.deadlines.next(),
+            self.disconnected.next(),
             self.has_drains.then(|| drain::next_deadline(sight.state, sight.date)).flatten(),
         ];
         let by_clock = [self.heartbeats.next_due(), Some(self.collect_at), Some(self.conflicts_at)];
@@ -298,7 +303,10 @@ impl Duties {
                 self.blocked.remove(*id);
             }
             Event::NodeChanged(id) => self.take_node(index, *id, sight),
-            Event::NodeRemoved(id) => self.heartbeats.forget(*id),
+            Event::NodeRemoved(id) => {
+                self.heartbeats.forget(*id);
+                self.disconnected.cancel(*id);
+            }
             Event::AllocPlanned(alloc) => {
                 self.deployments.extend(alloc.deployment_id);
                 self.drains_changed |= self.has_drains;
@@ -346,11 +354,7 @@ impl Duties {
         self.drains_changed = true;
         self.has_drains = drain::is_under_way(sight.state);
         let Some(node) = sight.state.node(id) else { return };
-        if node.status == NodeStatus::Down {
-            self.heartbeats.forget(id);
-        } else {
-            self.heartbeats.expect(id, sight.clock);
-        }
+        self.watch_node(node, sight);
         if node.takes_work() {
             self.wake(index, id, sight);
         }

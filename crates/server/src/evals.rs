@@ -39,6 +39,26 @@ pub fn for_failures(
         .collect()
 }
 
+/// Returns one evaluation for each job of which an allocation was out of reach and is heard of again
+/// by these reports.
+pub fn for_reconnects(
+    state: &State,
+    updates: &[AllocUpdate],
+    ids: Ids<'_>,
+    now: Timestamp,
+) -> Vec<Evaluation> {
+    let jobs: BTreeSet<JobKey> = updates
+        .iter()
+        .filter_map(|update| state.alloc(update.id))
+        .filter(|alloc| alloc.client_status == ClientStatus::Unknown)
+        .map(|alloc| alloc.job_key().clone())
+        .collect();
+    jobs.iter()
+        .filter_map(|key| state.job(key))
+        .map(|job| eval_for_job(job, Trigger::Reconnect, ids(), now))
+        .collect()
+}
+
 /// Whether a job's instances could be on a node as far as datacenter and pool say.
 pub fn may_use(job: &Job, node: &Node) -> bool {
     let pool = job.node_pool.as_str();

@@ -15,6 +15,7 @@
 //! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
 
 mod access;
+pub mod absence;
 mod agents;
 mod alarms;
 mod autopilot;
@@ -27,6 +28,7 @@ pub mod dialogue;
 pub mod drain;
 pub mod duties;
 pub mod evals;
+pub mod follow_up;
 mod gossip;
 mod group;
 pub mod heartbeat;

@@ -177,3 +177,11 @@ impl World {
         Arc::clone(self.state.job(&key(id)).unwrap())
     }
 }
+
+/// The job whose evaluations panic, as if the scheduler had a bug that only this job meets.
+pub(crate) const POISON: &str = "poison";
+
+/// Panics if a test asked for it.
+pub(crate) fn panic_if_planted(eval: &Evaluation) {
+    assert!(*eval.job.id != *POISON, "a planted panic");
+}

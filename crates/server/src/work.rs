@@ -22,7 +22,7 @@ use cos_scheduler::Problem;
 use cos_state::{Command, ProposeError, Refused, Reply, State};
 
 use crate::evals::Ids;
-use crate::metrics;
+use crate::{follow_up, metrics};
 
 /// How often a plan is made anew for a service or system job.
 const ATTEMPTS: u32 = 5;
@@ -127,16 +127,23 @@ impl Work {
     }
 }
 
-/// Asks the scheduler. An error says in words how it failed.
+/// Asks the scheduler. If it fails by a panic the plan records just that, and what follows.
 pub fn make_plan(
     state: &State,
     eval: &Arc<Evaluation>,
     now: Timestamp,
     ids: Ids<'_>,
 ) -> Result<Plan, String> {
-    let problem = || problem(state, Arc::clone(eval), now);
-    catch_unwind(AssertUnwindSafe(|| cos_scheduler::plan(&problem(), ids)))
-        .map_err(|panic| format!("scheduler panicked: {}", words(panic.as_ref())))
+    let planned = catch_unwind(AssertUnwindSafe(|| {
+        #[cfg(test)]
+        crate::testing::panic_if_planted(eval);
+        cos_scheduler::plan(&problem(state, Arc::clone(eval), now), &mut *ids)
+    }));
+    Ok(planned.unwrap_or_else(|panic| {
+        let why = format!("scheduler panicked: {}", words(panic.as_ref()));
+        tracing::error!(eval = %eval.id, job = %eval.job, why, "scheduler failed");
+        follow_up::plan(state, eval, &why, now, follow_up::Draw::from(ids))
+    }))
 }
 
 fn words(panic: &(dyn std::any::Any + Send)) -> &str {

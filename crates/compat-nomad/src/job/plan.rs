@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use axum::response::Response;
 use cos_http::{ApiError, Body, Reply, params};
-use cos_model::{AllocId, Allocation, Job, Plan, Trigger};
+use cos_model::{AllocId, Allocation, ClientStatus, Job, Plan, Trigger};
 use cos_state::State;
 use cos_state::evaluations::eval_for_job;
 use serde::Serialize;
@@ -104,10 +104,14 @@ fn count(state: &State, job: &Job, plan: &Plan) -> BTreeMap<String, DesiredUpdat
         let counts = updates.entry(placed.group.to_string()).or_default();
         count_placement(state, placed, &stopped, counts);
     }
-    for alloc in plan.stops.iter().filter_map(|stop| state.alloc(stop.id)) {
-        // One that is replaced was counted with its replacement.
-        if !replaced.contains(&alloc.id) {
-            updates.entry(alloc.group.to_string()).or_default().stop += 1;
+    for stop in &plan.stops {
+        let Some(alloc) = state.alloc(stop.id) else { continue };
+        let counts = updates.entry(alloc.group.to_string()).or_default();
+        if stop.client_status == Some(ClientStatus::Unknown) {
+            counts.disconnect += 1;
+        } else if !replaced.contains(&alloc.id) {
+            // One that is replaced was counted with its replacement.
+            counts.stop += 1;
         }
     }
     // What finds no room is wanted all the same.

@@ -81,6 +81,16 @@ struct AllocDetail {
     #[serde(rename = "DeploymentID")]
     deployment_id: String,
     alloc_modify_index: u64,
+    alloc_states: Option<Vec<AllocState>>,
+}
+
+/// When the node was out of reach, and back.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct AllocState {
+    field: &'static str,
+    value: &'static str,
+    time: Time,
 }
 
 #[derive(Clone, Copy, Debug, Serialize)]
@@ -171,6 +181,7 @@ pub(crate) fn detail(alloc: &model::Allocation) -> Value {
         previous_allocation: text(alloc.previous),
         deployment_id: text(alloc.deployment_id),
         alloc_modify_index: alloc.alloc_modify_index,
+        alloc_states: (!alloc.states.is_empty()).then(|| alloc_states(alloc)),
     });
     if let Value::Object(fields) = &mut shown {
         // Lists have these two beside the allocation; in full they are inside the job.
@@ -178,6 +189,15 @@ pub(crate) fn detail(alloc: &model::Allocation) -> Value {
         fields.remove("JobVersion");
     }
     shown
+}
+
+fn alloc_states(alloc: &model::Allocation) -> Vec<AllocState> {
+    let shown = |state: &model::AllocState| AllocState {
+        field: "client_status",
+        value: state.status.name(),
+        time: Time(state.at),
+    };
+    alloc.states.iter().map(shown).collect()
 }
 
 impl From<model::DesiredTransition> for DesiredTransition {

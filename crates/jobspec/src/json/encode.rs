@@ -127,7 +127,7 @@ fn task_group(job: &Job, group: &TaskGroup) -> Json {
         "Constraints": list(&group.constraints, constraint),
         "Scaling": group.scaling.as_ref().map(|s| scaling(job, group, s)),
         "RestartPolicy": restart(&group.restart),
-        "Disconnect": group.disconnect.as_ref().map(disconnect),
+        "Disconnect": group.disconnect.as_ref().filter(|_| !is_old_disconnect(group)).map(disconnect),
         "Tasks": list(&group.tasks, task),
         "EphemeralDisk": {
             "Sticky": group.sticky_disk,
@@ -250,6 +250,14 @@ fn reschedule(reschedule: &Reschedule) -> Json {
         "MaxDelay": to_nanos(reschedule.max_delay),
         "Unlimited": reschedule.unlimited,
     })
+}
+
+/// Whether the group says by older keys, which are kept as they were given, what happens when its
+/// node is lost.
+fn is_old_disconnect(group: &TaskGroup) -> bool {
+    ["MaxClientDisconnect", "StopAfterClientDisconnect", "PreventRescheduleOnLost"]
+        .iter()
+        .any(|name| group.extras.contains_key(*name))
 }
 
 fn disconnect(disconnect: &Disconnect) -> Json {

@@ -1,10 +1,11 @@
 //! Task groups, their networks and volumes.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use cos_model::job::{Scaling, VolumeRequest};
 use cos_model::network::Dns;
-use cos_model::{Extras, JobKind, Network, Port, TaskGroup, Update, Value};
+use cos_model::{Disconnect, Extras, JobKind, Network, Port, TaskGroup, Update, Value};
 
 use super::reader::{Reader, overlay};
 use super::{job, policy, service, task};
@@ -57,6 +58,7 @@ pub(super) fn decode(mut reader: Reader<'_>, inherited: &Inherited<'_>) -> Optio
     let services =
         reader.objects("Services").into_iter().map(|s| service::decode(s, &names)).collect();
     let disk = read_disk(&mut reader);
+    let disconnect = read_disconnect(&mut reader);
     let mut extras = Extras::new();
     reader.keep(&mut extras, &EXTRAS);
     let reschedule = overlay(inherited.reschedule, reader.map("ReschedulePolicy"));
@@ -81,7 +83,7 @@ pub(super) fn decode(mut reader: Reader<'_>, inherited: &Inherited<'_>) -> Optio
             log,
         ),
         migrate: policy::migrate(migrate.as_ref(), kind, &reader.path_of("Migrate"), log),
-        disconnect: reader.object("Disconnect").map(policy::disconnect),
+        disconnect,
         restart,
         volumes: reader
             .named_objects("Volumes")
@@ -96,6 +98,40 @@ pub(super) fn decode(mut reader: Reader<'_>, inherited: &Inherited<'_>) -> Optio
     };
     reader.finish();
     Some(group)
+}
+
+/// The block, or the three older keys that say parts of it.
+fn read_disconnect(reader: &mut Reader<'_>) -> Option<Disconnect> {
+    let block = reader.object("Disconnect").map(policy::disconnect);
+    let some = |time: &Duration| !time.is_zero();
+    let lost_after = reader.duration("MaxClientDisconnect").filter(some);
+    let stop_on_client_after = reader.duration("StopAfterClientDisconnect").filter(some);
+    let stays = reader.boolean("PreventRescheduleOnLost").unwrap_or(false);
+    let Some(block) = block else {
+        let is_said = stays || lost_after.is_some() || stop_on_client_after.is_some();
+        return is_said.then(|| Disconnect {
+            lost_after,
+            stop_on_client_after,
+            replace: !stays,
+            ..Disconnect::default()
+        });
+    };
+    let twice = [
+        ("MaxClientDisconnect", "max_client_disconnect", lost_after.is_some()),
+        (
+            "StopAfterClientDisconnect",
+            "stop_after_client_disconnect",
+            stop_on_client_after.is_some(),
+        ),
+        ("PreventRescheduleOnLost", "prevent_reschedule_on_lost", stays),
+    ];
+    for (name, key, is_said) in twice {
+        if is_said {
+            let summary = format!("`{key}` and a `disconnect` block exclude each other");
+            reader.error(name, summary, "the block alone");
+        }
+    }
+    Some(block)
 }
 
 /// The job's block lies under the group's; services and system jobs have one in any case.

@@ -171,7 +171,7 @@ pub(super) fn migrate(
 pub(super) fn disconnect(mut reader: Reader<'_>) -> Disconnect {
     let disconnect = Disconnect {
         lost_after: reader.duration("LostAfter").filter(|time| !time.is_zero()),
-        stop_on_client_after: reader.duration("StopOnClientAfter"),
+        stop_on_client_after: reader.duration("StopOnClientAfter").filter(|time| !time.is_zero()),
         replace: reader.boolean("Replace").unwrap_or(true),
         reconcile: reader.text_or("Reconcile", "best_score").replace('-', "_"),
     };

@@ -44,6 +44,9 @@ pub(super) fn check(job: &Job, group: &TaskGroup, path: &str, findings: &mut Fin
         let both = disconnect.lost_after.is_some() && disconnect.stop_on_client_after.is_some();
         let summary = "lost_after and stop_on_client_after exclude each other";
         findings.require(!both, format!("{path}.Disconnect"), summary);
+        let stops = disconnect.stop_on_client_after.is_some() && job.is_system();
+        let summary = "stop_on_client_after is for service and batch jobs";
+        findings.require(!stops, format!("{path}.Disconnect.StopOnClientAfter"), summary);
     }
     findings.require(
         group.ephemeral_disk_mib >= MIN_DISK_MIB,

@@ -22,13 +22,10 @@ const JOB: [(&str, bool, &str); 6] = [
 ];
 
 /// Blocks of groups.
-const GROUP: [(&str, bool, &str); 6] = [
+const GROUP: [(&str, bool, &str); 3] = [
     ("MaxRunDuration", true, "`max_run_duration` is not supported yet"),
     ("Vault", true, "`vault` is not supported yet"),
     ("Consul", false, "`consul` has no effect"),
-    ("StopAfterClientDisconnect", false, "`stop_after_client_disconnect` has no effect"),
-    ("MaxClientDisconnect", false, "`max_client_disconnect` has no effect"),
-    ("PreventRescheduleOnLost", false, "`prevent_reschedule_on_lost` has no effect"),
 ];
 
 /// Blocks of tasks.
@@ -87,10 +84,6 @@ fn check_group(group: &TaskGroup, path: &str, findings: &mut Findings) {
     if group.scaling.as_ref().is_some_and(|scaling| !scaling.policy.is_empty()) {
         let path = format!("{path}.Scaling.Policy");
         findings.warn(path, "the scaling policy is kept and not acted upon yet");
-    }
-    if group.disconnect.is_some() {
-        let summary = "`disconnect` has no effect yet: work of a lost node is replaced";
-        findings.warn(format!("{path}.Disconnect"), summary);
     }
     if group.migrate_disk {
         let summary = "the ephemeral disk is not migrated to other nodes yet";

@@ -58,22 +58,19 @@ impl Work<'_, '_> {
         self.all.retain(|alloc| !gone.contains(&alloc.id));
     }
 
-    /// Sorts all allocations by what becomes of them.
+    /// Sorts allocations that are over by what becomes of them.
     pub(super) fn decide_fates(&mut self) {
         for alloc in &self.all.clone() {
             if !alloc.is_terminal() {
-                let heap = if self.table.is_lost(alloc.node_id) {
-                    &mut self.lost
-                } else if alloc.transition.migrate {
-                    &mut self.migrating
-                } else {
-                    &mut self.counted
-                };
-                heap.push(Arc::clone(alloc));
+                // Sorted with its line.
+            } else if self.is_done(alloc)
+                && (alloc.was_unknown() || !self.context.replaced.contains(&alloc.id))
+            {
+                self.counted.push(Arc::clone(alloc));
             } else if self.context.replaced.contains(&alloc.id) {
                 self.canaries.remove(&alloc.id);
-            } else if self.is_done(alloc) {
-                self.counted.push(Arc::clone(alloc));
+            } else if self.is_held(alloc) {
+                self.held.push(Arc::clone(alloc));
             } else if alloc.desired == DesiredStatus::Run
                 && alloc.client_status == ClientStatus::Failed
             {
@@ -92,7 +89,7 @@ impl Work<'_, '_> {
     }
 
     /// Whether an instance has done what it was for.
-    fn is_done(&self, alloc: &Allocation) -> bool {
+    pub(super) fn is_done(&self, alloc: &Allocation) -> bool {
         self.context.is_batch() && alloc.client_status == ClientStatus::Complete
     }
 

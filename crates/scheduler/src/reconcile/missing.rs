@@ -13,14 +13,18 @@ impl Work<'_, '_> {
         let count = self.group.count as usize;
         let is_beside = |alloc: &&Arc<Allocation>| canarying && self.canaries.contains(&alloc.id);
         let beside = self.counted.iter().chain(&self.due).filter(is_beside).count();
-        let mut existing = self.counted.len() + self.migrating.len() + self.due.len() - beside;
+        let mut existing =
+            self.counted.len() + self.migrating.len() + self.due.len() + self.held.len() - beside;
         let mut wanted: Vec<Wanted> =
             self.due.iter().map(|alloc| self.replacement(alloc, Cause::Rescheduled)).collect();
-        let replaceable = count.saturating_sub(existing).min(self.lost.len());
+        let lost = self.lost.iter().map(|alloc| (alloc, Cause::Lost));
+        let absent = self.absent.iter().map(|alloc| (alloc, Cause::Disconnected));
+        let room = count.saturating_sub(existing);
         wanted.extend(
-            self.lost[..replaceable].iter().map(|alloc| self.replacement(alloc, Cause::Lost)),
+            lost.chain(absent).take(room).map(|(alloc, cause)| self.replacement(alloc, cause)),
         );
-        existing += replaceable;
+        existing += room.min(self.lost.len() + self.absent.len());
+        self.needless_absent = (self.lost.len() + self.absent.len()).saturating_sub(room);
         let mut waiting = unfinished(&self.all, &self.context.replaced);
         for _ in existing..count {
             let index = self.names.take_lowest();
@@ -42,6 +46,17 @@ impl Work<'_, '_> {
             Cause::Missing => may_roll || wanted.index < old_count,
             _ => true,
         }));
+    }
+
+    /// Gives up instances that are out of reach and would not be missed.
+    pub(super) fn drop_unneeded_absent(&mut self) {
+        let needless = self.needless_absent.min(self.absent.len());
+        let kept = self.absent.len() - needless;
+        for alloc in self.absent.split_off(kept) {
+            self.changes.stops.retain(|stop| stop.alloc.id != alloc.id);
+            self.changes.expiring.retain(|(_, expiring)| expiring.id != alloc.id);
+            self.stop(&alloc, crate::words::NOT_NEEDED, true);
+        }
     }
 
     /// Asks for a new instance under a number.

@@ -23,7 +23,9 @@ const JOB: &str = "web count=[0-6] (cpu=[12]00 )?(mem=[12]0 )?(dc=d1 )?(driver=d
                    (port=p )?(port=q=8 )?(rule=meta\\.r=a )?(distinct_hosts )?\
                    (distinct=meta\\.r(:2)? )?(spread=meta\\.r(:a/50)? )?(affinity=meta\\.r=b )?";
 const POLICY: &str = "(kind=batch |kind=system stagger=5 )?(max_parallel=[0-2] )?(canary=[0-3] )?\
-                      (rev=[12] )?(reschedule=unlimited,delay:[05] )?(sticky )?";
+                      (rev=[12] )?(reschedule=unlimited,delay:[05] )?(sticky )?\
+                      (lost_after=[1-9] |stop_after=[1-9] )?(stay )?\
+                      (reconcile=(keep_original|keep_replacement|longest_running) )?";
 
 fn any_nodes() -> impl Strategy<Value = Vec<Node>> {
     prop::collection::vec((NODE, 0_u8..8), 1..6).prop_map(|facts| {
@@ -238,7 +240,13 @@ fn check_sound(world: &World, plan: &Plan) -> Result<(), TestCaseError> {
     });
     let mut per_node: BTreeMap<NodeId, u32> = BTreeMap::new();
     let mut counted = 0;
-    for alloc in world.allocs.values().filter(|alloc| !alloc.is_terminal()) {
+    let there = world.allocs.values().filter(|alloc| {
+        let node = world.nodes.get(&alloc.node_id);
+        node.is_some_and(|node| !node.status.is_away())
+            && !alloc.is_terminal()
+            && alloc.client_status != ClientStatus::Unknown
+    });
+    for alloc in there {
         *per_node.entry(alloc.node_id).or_default() += 1;
         counted += usize::from(!(canarying && alloc.canary));
     }
@@ -276,7 +284,9 @@ fn act<'a>(
                 world.register(job);
             }
         }
-        3 => with_node(world, id, |node| node.status = NodeStatus::Down),
+        3 => with_node(world, id, |node| {
+            node.status = if number > 2 { NodeStatus::Down } else { NodeStatus::Disconnected };
+        }),
         4 => with_node(world, id, |node| node.status = NodeStatus::Ready),
         5 => with_node(world, id, |node| node.eligible = !node.eligible),
         6 => with_live(world, number, |alloc| alloc.transition.migrate = true),

@@ -77,6 +77,7 @@ fn obey_node(world: &mut World, command: &str, rest: &str) {
     let node = Arc::make_mut(world.nodes.get_mut(&id).unwrap());
     match command {
         "down" => node.status = NodeStatus::Down,
+        "away" => node.status = NodeStatus::Disconnected,
         "up" => node.status = NodeStatus::Ready,
         "ineligible" => node.eligible = false,
         "drain" => {
@@ -143,13 +144,18 @@ fn render(world: &World, plan: &Plan) -> String {
         parts.push(format!("deployment {words}"));
     }
     parts.extend(plan.deployment_updates.iter().map(|update| update.description.clone()));
-    let mut stops: BTreeMap<String, Vec<AllocId>> = BTreeMap::new();
+    let mut stops: BTreeMap<(&str, String), Vec<AllocId>> = BTreeMap::new();
     for stop in &plan.stops {
-        let lost = if stop.client_status.is_some() { " (lost)" } else { "" };
-        stops.entry(format!("{}{lost}", stop.description)).or_default().push(stop.id);
+        let (verb, lost) = match stop.client_status {
+            None => ("stop", ""),
+            Some(ClientStatus::Unknown) => ("unknown", ""),
+            Some(_) => ("stop", " (lost)"),
+        };
+        let words = (verb, format!("{}{lost}", stop.description));
+        stops.entry(words).or_default().push(stop.id);
     }
-    for (words, ids) in stops {
-        parts.push(format!("stop {}: {words}", numbers(world, &ids)));
+    for ((verb, words), ids) in stops {
+        parts.push(format!("{verb} {}: {words}", numbers(world, &ids)));
     }
     let current = world.job.as_ref().map_or(0, |job| job.version);
     let mut placed: BTreeMap<String, Vec<AllocId>> = BTreeMap::new();

@@ -111,7 +111,11 @@ impl World {
             let alloc = Arc::make_mut(self.allocs.get_mut(&stop.id).unwrap());
             alloc.desired = stop.desired;
             alloc.desired_description.clone_from(&stop.description);
-            alloc.client_status = stop.client_status.unwrap_or(alloc.client_status);
+            if let Some(status) = stop.client_status.filter(|status| *status != alloc.client_status)
+            {
+                alloc.client_status = status;
+                alloc.push_state(status, self.now);
+            }
         }
         self.deployment = plan.deployment.clone().or_else(|| self.deployment.take());
         for update in &plan.deployment_updates {
@@ -160,6 +164,10 @@ impl World {
                 continue;
             }
             let alloc = Arc::make_mut(alloc);
+            if alloc.client_status == ClientStatus::Unknown {
+                alloc.push_state(ClientStatus::Running, self.now);
+                alloc.followup_eval = None;
+            }
             alloc.client_status = if alloc.desired == DesiredStatus::Run {
                 ClientStatus::Running
             } else {

@@ -1,21 +1,17 @@
 //! The looks at everything that may have to be done, and the errands that follow.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cos_model::{DeploymentId, EvalId, EvalStatus, Evaluation, NodeId, NodeStatus, Trigger};
+use cos_model::{DeploymentId, EvalStatus, Evaluation, Node, NodeId, NodeStatus, Trigger};
 use cos_state::evaluations::evals_for_node;
 use cos_state::{Command, garbage};
 
 use super::{CONFLICTS_EVERY, Duties, Effect, Sight, Subject};
-use crate::{deployments, drain, metrics};
+use crate::{absence, deployments, drain, follow_up, metrics};
 
-/// The shortest wait before an evaluation that was given up is followed by another.
-const FOLLOW_UP_WAIT: Duration = Duration::from_mins(1);
-
-/// What is added to that at random at most.
-const FOLLOW_UP_SPREAD_SECONDS: u64 = 300;
+/// The wait before a node that is waited for no more is looked at again.
+const DISCONNECTED_AGAIN: Duration = Duration::from_millis(500);
 
 impl Duties {
     pub(super) fn look_at_deployments(&mut self, sight: &mut Sight<'_>) {
@@ -53,10 +49,26 @@ impl Duties {
         }
     }
 
-    /// Takes nodes down that were silent for too long.
+    /// Expects heartbeats of a node that is there, and the end of the wait for one that is not.
+    pub(super) fn watch_node(&mut self, node: &Node, sight: &Sight<'_>) {
+        if !node.status.is_away() {
+            self.disconnected.cancel(node.id);
+            return self.heartbeats.expect(node.id, sight.clock);
+        }
+        self.heartbeats.forget(node.id);
+        if node.status == NodeStatus::Disconnected {
+            let (_, end) = absence::status_of_silent(sight.state, node.id, sight.date);
+            self.disconnected.set(node.id, end.unwrap_or(sight.date));
+        }
+    }
+
+    /// Takes nodes down that were silent for too long, or are waited for no more.
     pub(super) fn look_at_nodes(&mut self, sight: &mut Sight<'_>) {
+        for id in self.disconnected.take_due(sight.date) {
+            self.look_at_disconnected(id, sight);
+        }
         for id in self.heartbeats.missed(sight.clock) {
-            let is_up = sight.state.node(id).is_some_and(|node| node.status != NodeStatus::Down);
+            let is_up = sight.state.node(id).is_some_and(|node| !node.status.is_away());
             if !is_up {
                 continue;
             }
@@ -67,7 +79,25 @@ impl Duties {
             }
             tracing::warn!(node = %id, "node missed its heartbeats");
             ::metrics::counter!(metrics::HEARTBEATS_MISSED).increment(1);
-            self.set_node_status(id, NodeStatus::Down, "Node heartbeat missed", sight);
+            let (status, _) = absence::status_of_silent(sight.state, id, sight.date);
+            self.set_node_status(id, status, "Node heartbeat missed", sight);
+        }
+    }
+
+    /// Takes a disconnected node down once nobody waits for it.
+    fn look_at_disconnected(&mut self, id: NodeId, sight: &mut Sight<'_>) {
+        let is_disconnected = |node: &Arc<Node>| node.status == NodeStatus::Disconnected;
+        if !sight.state.node(id).is_some_and(is_disconnected) {
+            return;
+        }
+        if let (_, Some(end)) = absence::status_of_silent(sight.state, id, sight.date) {
+            return self.disconnected.set(id, end);
+        }
+        // Looked at again if the errand fails; else the event of it ends this.
+        self.disconnected.set(id, sight.date + DISCONNECTED_AGAIN);
+        if !self.running.contains(&Subject::Node(id)) {
+            tracing::warn!(node = %id, "nobody waits for the node any more");
+            self.set_node_status(id, NodeStatus::Down, "Node did not reconnect in time", sight);
         }
     }
 
@@ -138,35 +168,10 @@ impl Duties {
 
     /// Records that an evaluation failed, and the one that follows later.
     pub(super) fn give_up(&mut self, eval: &Evaluation, sight: &mut Sight<'_>) {
-        let now = sight.date;
-        let spread = (sight.ids)() % u128::from(FOLLOW_UP_SPREAD_SECONDS);
-        let wait = FOLLOW_UP_WAIT + Duration::from_secs(u64::try_from(spread).unwrap_or(0));
-        let next = EvalId::from_bits((sight.ids)());
-        let follow_up = Evaluation {
-            id: next,
-            trigger: Trigger::FailedFollowUp,
-            status: EvalStatus::Pending,
-            status_description: String::new(),
-            wait_until: now + wait,
-            previous: Some(eval.id),
-            next: None,
-            blocked: None,
-            failed_groups: BTreeMap::new(),
-            queued: BTreeMap::new(),
-            create_time: now,
-            modify_time: now,
-            create_index: 0,
-            modify_index: 0,
-            ..eval.clone()
-        };
-        let failed = Evaluation {
-            status: EvalStatus::Failed,
-            status_description: "evaluation reached delivery limit".to_owned(),
-            next: Some(next),
-            ..eval.clone()
-        };
-        let command = Command::PutEvals { evals: vec![failed, follow_up] };
-        self.effects.push(Effect::Propose(Box::new(command)));
+        let draw = follow_up::Draw::from(&mut *sight.ids);
+        let why = "evaluation reached delivery limit";
+        let evals = follow_up::after_failure(sight.state, eval, why, sight.date, draw);
+        self.effects.push(Effect::Propose(Box::new(Command::PutEvals { evals })));
     }
 
     fn run_errand(&mut self, subject: Subject, commands: Vec<Command>) {

@@ -3,7 +3,7 @@
 use cos_model::catalog::CatalogChange;
 use cos_model::kv::KvOp;
 use cos_model::link::{Answer, Query};
-use cos_model::{DeploymentStatus, EvalStatus, NodeId, NodeStatus};
+use cos_model::{DeploymentStatus, Disconnect, EvalStatus, Evaluation, NodeId, NodeStatus};
 
 use super::*;
 
@@ -92,6 +92,105 @@ async fn the_work_of_a_lost_node_runs_elsewhere() {
     back.until("its allocation", |agent| agent.allocs.contains_key(&alloc.id)).await;
     assert!(back.wanted().is_empty());
     assert_eq!(server.state().node(NodeId::from_bits(1)).unwrap().status, NodeStatus::Ready);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_job_whose_evaluation_panics_fails_alone() {
+    let running = Running::start("alone", |_| {}).await;
+    let server = &running.server;
+    let mut agent = Agent::connect(server, testing::node(1)).await;
+    agent.until("a welcome", |agent| agent.servers == 1).await;
+    let term = server.leadership().term;
+    let is_poison = |eval: &Evaluation| eval.job == testing::key(testing::POISON);
+    run_job(server, &testing::job(testing::POISON, JobKind::Service, 1)).await;
+    let failed = shows(server, "a failed evaluation", Topic::Evals, |state| {
+        state.evals().find(|e| is_poison(e) && e.status == EvalStatus::Failed).cloned()
+    })
+    .await;
+    assert_eq!(failed.status_description, "scheduler panicked: a planted panic");
+    // It is tried again, but not now, and others are served meanwhile by the same leader.
+    let state = server.state();
+    let next = state.eval(failed.next.unwrap()).unwrap();
+    assert_eq!((next.status, next.trigger), (EvalStatus::Pending, Trigger::FailedFollowUp));
+    assert!(next.wait_until > server.now());
+    run_job(server, &testing::job("web", JobKind::Service, 1)).await;
+    agent.until("an allocation", |agent| agent.wanted().len() == 1).await;
+    assert!(server.leadership().is_leader);
+    assert_eq!(server.leadership().term, term);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_waited_for_goes_on_where_it_was() {
+    let running = Running::start("alone", |config| {
+        config.timing.heartbeats.closed = Duration::from_millis(100);
+    })
+    .await;
+    let server = &running.server;
+    let mut job = testing::job("web", JobKind::Service, 1);
+    job.groups[0].disconnect = Some(Disconnect {
+        lost_after: Some(Duration::from_hours(1)),
+        reconcile: "keep_original".to_owned(),
+        ..Disconnect::default()
+    });
+    let mut first = Agent::connect(server, testing::node(1)).await;
+    run_job(server, &job).await;
+    first.until("an allocation", |agent| agent.wanted().len() == 1).await;
+    let alloc = first.wanted().remove(0);
+    first.report(&alloc, ClientStatus::Running, None).await;
+    let mut second = Agent::connect(server, testing::node(2)).await;
+    second.until("a welcome", |agent| agent.servers == 1).await;
+    drop(first);
+    second.until("the replacement", |agent| agent.wanted().len() == 1).await;
+    let replacement = second.wanted().remove(0);
+    second.report(&replacement, ClientStatus::Running, None).await;
+    let status = |server: &Server| server.state().node(NodeId::from_bits(1)).unwrap().status;
+    assert_eq!(status(server), NodeStatus::Disconnected);
+    let known = Arc::clone(server.state().alloc(alloc.id).unwrap());
+    assert_eq!(known.client_status, ClientStatus::Unknown);
+    assert!(!known.is_terminal() && known.followup_eval.is_some());
+    // It comes back, is told that nobody knows how its allocation is, and says so.
+    let mut back = Agent::connect(server, testing::node(1)).await;
+    back.until("its allocation", |agent| agent.wanted().len() == 1).await;
+    assert_eq!(back.wanted()[0].client_status, ClientStatus::Unknown);
+    back.report(&alloc, ClientStatus::Running, None).await;
+    second.until("the end of the replacement", |agent| agent.wanted().is_empty()).await;
+    assert_eq!(status(server), NodeStatus::Ready);
+    let state = server.state();
+    let known = state.alloc(alloc.id).unwrap();
+    assert!(!known.is_terminal() && known.was_unknown() && known.followup_eval.is_none());
+    assert!(state.evals().any(|eval| eval.trigger == Trigger::Reconnect));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_does_not_come_back_in_time_is_down() {
+    let running = Running::start("alone", |config| {
+        config.timing.heartbeats.closed = Duration::from_millis(100);
+    })
+    .await;
+    let server = &running.server;
+    let mut job = testing::job("web", JobKind::Service, 1);
+    job.groups[0].disconnect = Some(Disconnect {
+        lost_after: Some(Duration::from_millis(700)),
+        replace: false,
+        ..Disconnect::default()
+    });
+    let mut first = Agent::connect(server, testing::node(1)).await;
+    run_job(server, &job).await;
+    first.until("an allocation", |agent| agent.wanted().len() == 1).await;
+    let alloc = first.wanted().remove(0);
+    first.report(&alloc, ClientStatus::Running, None).await;
+    let mut second = Agent::connect(server, testing::node(2)).await;
+    second.until("a welcome", |agent| agent.servers == 1).await;
+    drop(first);
+    second.until("the replacement", |agent| agent.wanted().len() == 1).await;
+    assert_eq!(server.state().alloc(alloc.id).unwrap().client_status, ClientStatus::Lost);
+    shows(server, "a node that is down", Topic::Nodes, |state| {
+        (state.node(NodeId::from_bits(1))?.status == NodeStatus::Down).then_some(())
+    })
+    .await;
     running.stop().await;
 }
 

@@ -90,6 +90,11 @@ impl Step<'_> {
         if follows(known.client_status, update.client_status) {
             observed.client_status = update.client_status;
             observed.client_description.clone_from(&update.client_description);
+            if known.client_status == ClientStatus::Unknown {
+                // Its agent is back: nobody needs to look again when its time would have been up.
+                observed.push_state(update.client_status, self.at);
+                observed.followup_eval = None;
+            }
         }
         if let Some((deployment, healthy)) = update.health
             && known.deployment_id == Some(deployment)

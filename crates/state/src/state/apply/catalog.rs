@@ -182,7 +182,9 @@ fn client_check(node: &Node) -> CatalogCheck {
 /// A check that follows the node's heartbeats, so nobody has to run it.
 fn check(node: &Node, id: &str, name: &str) -> CatalogCheck {
     let (status, output) = match node.status {
-        NodeStatus::Down => (Health::Critical, "Agent not live or unreachable"),
+        NodeStatus::Down | NodeStatus::Disconnected => {
+            (Health::Critical, "Agent not live or unreachable")
+        }
         NodeStatus::Initializing | NodeStatus::Ready => {
             (Health::Passing, "Agent alive and reachable")
         }

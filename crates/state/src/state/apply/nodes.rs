@@ -140,7 +140,7 @@ impl Step<'_> {
             modify_index: known.modify_index,
             ..node.clone()
         };
-        if known.status == NodeStatus::Down && node.status != NodeStatus::Down {
+        if known.status.is_away() && !node.status.is_away() {
             new.status = node.status;
             new.status_updated_at = self.at;
             self.note(&mut new, CLUSTER, "Node re-registered");

@@ -81,12 +81,20 @@ impl Step<'_> {
         let mut stopped = Allocation {
             eval_id: plan.eval_id,
             desired: stop.desired,
-            desired_description: stop.description.clone(),
             ..Allocation::clone(&known)
         };
+        // One that is only out of reach is still wanted.
+        if stopped.is_desired_terminal() {
+            stopped.desired_description.clone_from(&stop.description);
+        }
         if let Some(status) = stop.client_status.filter(|status| may_declare(&known, *status)) {
             stopped.client_status = status;
             stopped.client_description.clone_from(&stop.description);
+            if matches!(status, ClientStatus::Unknown | ClientStatus::Lost)
+                && known.client_status != status
+            {
+                stopped.push_state(status, self.at);
+            }
         }
         self.write_alloc(Some(&known), stopped, Writer::Scheduler);
     }
@@ -123,6 +131,7 @@ impl Step<'_> {
             task_states: BTreeMap::new(),
             health: None,
             next: None,
+            states: Vec::new(),
             create_time: self.at,
             create_index: self.index,
             ..planned.clone()
@@ -244,6 +253,7 @@ fn updated_in_place(known: &Allocation, planned: &Allocation, job: Arc<Job>) -> 
         health: known.health.filter(|_| !joins),
         canary: planned.canary && (joins || known.canary),
         next: known.next,
+        states: known.states.clone(),
         create_time: known.create_time,
         modify_time: known.modify_time,
         create_index: known.create_index,
