@@ -12,12 +12,15 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use cos_drivers::Driver;
+use cos_model::catalog::Catalog;
 use cos_model::id::ParseIdError;
-use cos_model::{AllocId, Node};
+use cos_model::{AllocId, Node, Timestamp};
 use cos_platform::rpc::{Client, Security};
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{mpsc, oneshot, watch};
 
+use crate::absence::Absence;
+use crate::catalog_copy;
 use crate::checks::{self, ScriptHost};
 use crate::config::Config;
 use crate::fingerprint::{self, Machine};
@@ -25,7 +28,7 @@ use crate::link::{self, Link};
 use crate::reconcile::{Action, Desired, Known};
 use crate::registry::Registry;
 use crate::runner::{self, Host, Message, run_in_task};
-use crate::store::{Identity, Kept, Store, StoreError};
+use crate::store::{Identity, Kept, Store, StoreError, Write};
 use crate::table::{AllocView, Table};
 
 mod handle;
@@ -35,6 +38,9 @@ const COLLECT_EVERY: Duration = Duration::from_mins(1);
 
 /// How often it is looked whether the servers are gone for too long.
 const DISCONNECT_LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// How often it is noted that servers are heard of, if an allocation depends on that.
+const CONTACT_EVERY: Duration = Duration::from_secs(10);
 
 /// How long [`AgentHandle::stop_tasks`] waits at most.
 const STOP_TIMEOUT: Duration = Duration::from_mins(1);
@@ -90,6 +96,7 @@ pub async fn start(
         servers: config.servers.clone(),
         identity,
         node: node.clone(),
+        catalog: read_copy(&config).await,
         client: Client::secured(security),
     };
     let (link, desired) = Link::start(options, tasks);
@@ -120,9 +127,19 @@ pub async fn start(
         table,
     });
     let known = Known::restored(kept.iter().map(|kept| &*kept.alloc));
+    let recovery =
+        Arc::new(Recovery::begin(&host, kept.iter().map(|kept| kept.handles.len()).sum()));
     for kept in kept {
-        drop(runner::restore(&host, kept));
+        drop(runner::restore(&host, kept, &recovery));
     }
+    drop(recovery);
+    let copy = catalog_copy::keep(
+        host.config.catalog_file(),
+        host.link.catalog(),
+        host.link.connected(),
+        tasks.stopping(),
+    );
+    tasks.spawn("catalog copy", Fate::Vital, copy);
     tasks.spawn("allocations", Fate::Vital, follow(Arc::clone(&host), known, identity, desired));
     tasks.spawn("catalog repair", Fate::Vital, registry.repair(tasks.stopping()));
     tasks.spawn("lost servers", Fate::Vital, stop_disconnected(Arc::clone(&host)));
@@ -145,31 +162,79 @@ async fn look(config: &Arc<Config>) -> Machine {
     tokio::task::spawn_blocking(move || Machine::look(&config)).await.unwrap_or_default()
 }
 
+async fn read_copy(config: &Config) -> Catalog {
+    let path = config.catalog_file();
+    let read = tokio::task::spawn_blocking(move || catalog_copy::read(&path)).await;
+    read.ok().flatten().unwrap_or_default()
+}
+
 /// Stops the allocations whose jobs want that after so long a time without servers.
 async fn stop_disconnected(host: Arc<Host>) {
     let stop = host.tasks.stopping();
     let mut connected = host.link.connected();
-    let mut since = host.clock.monotonic();
+    let date = || Timestamp(host.clock.unix_nanos());
+    let kept = host.store.last_contact();
+    let mut absence = Absence::restored(host.clock.monotonic(), date(), kept);
+    let mut noted: Option<Duration> = None;
+    let mut was_connected = false;
     let mut due = tokio::time::interval(DISCONNECT_LOOK_EVERY);
     loop {
-        // Both arms wait for a level or the clock and may be cancelled.
+        // Every arm waits for a level or the clock and may be cancelled.
         tokio::select! {
             () = stop.cancelled() => return,
             _ = due.tick() => {}
+            changed = connected.changed() => if changed.is_err() { return },
         }
-        if *connected.borrow_and_update() {
-            since = host.clock.monotonic();
-            continue;
+        let now = host.clock.monotonic();
+        let is_connected = *connected.borrow_and_update();
+        // The absence begins when the connection ends, not when that was last looked at.
+        if is_connected || was_connected {
+            absence.end(now);
         }
-        let away = host.clock.monotonic().saturating_sub(since);
-        for view in host.table.views().iter().filter(|view| !view.over) {
-            let disconnect = view.alloc.task_group().and_then(|group| group.disconnect.as_ref());
-            let limit = disconnect.and_then(|disconnect| disconnect.stop_on_client_after);
-            if limit.is_some_and(|limit| away >= limit)
-                && let Some(runner) = host.table.runner(view.alloc.id)
-            {
+        let limited: Vec<(AllocId, Duration)> =
+            host.table.views().iter().filter_map(|view| stop_after(view)).collect();
+        let is_due = noted.is_none_or(|noted| now >= noted + CONTACT_EVERY) || !is_connected;
+        if !limited.is_empty() && (is_connected || was_connected) && is_due {
+            noted = Some(now);
+            host.store.write(vec![Write::Contact(date())]);
+        }
+        was_connected = is_connected;
+        let away = absence.lasted(now);
+        for (alloc, _) in limited.iter().filter(|(_, limit)| !is_connected && away >= *limit) {
+            if let Some(runner) = host.table.runner(*alloc) {
+                tracing::warn!(%alloc, ?away, "stopping an allocation, as no server is heard of");
                 drop(runner.send(Message::Stop).await);
             }
+        }
+    }
+}
+
+/// After how long without servers an allocation is to be stopped here, if it is not over.
+fn stop_after(view: &AllocView) -> Option<(AllocId, Duration)> {
+    let group = view.alloc.task_group().filter(|_| !view.over)?;
+    Some((view.alloc.id, group.disconnect.as_ref()?.stop_on_client_after?))
+}
+
+/// Tells how long it took to take up the tasks of the earlier agent, when the last of those who
+/// take one up has let go of it.
+#[derive(Debug)]
+pub(crate) struct Recovery {
+    host: Arc<Host>,
+    began: Duration,
+    tasks: usize,
+}
+
+impl Recovery {
+    fn begin(host: &Arc<Host>, tasks: usize) -> Self {
+        Self { host: Arc::clone(host), began: host.clock.monotonic(), tasks }
+    }
+}
+
+impl Drop for Recovery {
+    fn drop(&mut self) {
+        if self.tasks > 0 {
+            let took = self.host.clock.monotonic().saturating_sub(self.began);
+            tracing::info!(tasks = self.tasks, ?took, "took up the tasks of the earlier agent");
         }
     }
 }

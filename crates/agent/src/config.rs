@@ -97,6 +97,11 @@ impl Config {
         self.data_dir.join("alloc")
     }
 
+    /// Where the agent keeps its copy of the catalog.
+    pub fn catalog_file(&self) -> PathBuf {
+        self.data_dir.join("client").join("catalog")
+    }
+
     /// Where the agent keeps what it knows.
     pub fn state_file(&self) -> PathBuf {
         self.data_dir.join("client").join("state.db")

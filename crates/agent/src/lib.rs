@@ -21,9 +21,11 @@
 //! - How a task is run; see `cos_drivers`.
 //! - HTTP, DNS, proxying. They are given the catalog's watch and [`AgentHandle`].
 
+mod absence;
 pub mod agent;
 pub mod alloc_machine;
 mod artifacts;
+mod catalog_copy;
 pub mod check_restart;
 pub mod checks;
 pub mod config;

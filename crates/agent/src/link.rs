@@ -76,6 +76,8 @@ pub struct Options {
     pub identity: Identity,
     /// The node as it is now.
     pub node: watch::Receiver<Arc<Node>>,
+    /// The catalog to begin with, as an earlier agent last knew it.
+    pub catalog: Catalog,
     /// The protocol's client.
     pub client: Client,
 }
@@ -98,6 +100,8 @@ struct Shared {
     reports: Mutex<BTreeMap<AllocId, AllocUpdate>>,
     reported: Notify,
     first_servers: Vec<String>,
+    /// This agent's copy of the catalog.
+    copy: Arc<watch::Sender<Arc<Catalog>>>,
     /// Over how long this cluster's agents spread their return, in microseconds.
     spread_micros: AtomicU64,
 }
@@ -112,7 +116,7 @@ struct ChangeRequest {
 /// What the connection publishes.
 #[derive(Debug)]
 struct Published {
-    catalog: watch::Sender<Arc<Catalog>>,
+    catalog: Arc<watch::Sender<Arc<Catalog>>>,
     servers: watch::Sender<Vec<ServerAddress>>,
     connected: watch::Sender<bool>,
     desired: mpsc::Sender<Desired>,
@@ -123,7 +127,8 @@ impl Link {
     pub fn start(options: Options, tasks: &Tasks) -> (Self, mpsc::Receiver<Desired>) {
         let (requests, inbox) = mpsc::channel(REQUESTS_MAX);
         let (desired, desired_inbox) = mpsc::channel(DESIRED_MAX);
-        let (catalog_sender, catalog) = watch::channel(Arc::default());
+        let (catalog_sender, catalog) = watch::channel(Arc::new(options.catalog));
+        let catalog_sender = Arc::new(catalog_sender);
         let (servers_sender, servers) = watch::channel(Vec::new());
         let (connected_sender, connected) = watch::channel(false);
         let shared = Arc::new(Shared {
@@ -133,6 +138,7 @@ impl Link {
             reports: Mutex::default(),
             reported: Notify::new(),
             first_servers: options.servers,
+            copy: Arc::clone(&catalog_sender),
             spread_micros: AtomicU64::new(0),
         });
         let published = Published {
@@ -175,11 +181,17 @@ impl Link {
     }
 
     /// Commits changes of the catalog. Returns, by position, what was refused.
+    ///
+    /// While no server is connected they are made in this agent's own copy, so that its DNS and its
+    /// ingress know at least of what happens here, and the caller is told that nobody else knows.
+    /// The next server's catalog replaces the copy, and whoever wants the changes finds them
+    /// missing there.
     pub async fn change(
         &self,
         changes: Vec<CatalogChange>,
     ) -> Result<BTreeMap<u32, String>, LinkError> {
         if !*self.connected.borrow() {
+            self.shared.change_copy(&changes);
             return Err(LinkError::Disconnected);
         }
         let (reply, answer) = oneshot::channel();
@@ -235,6 +247,23 @@ impl CatalogSink for Link {
 impl Shared {
     fn reports(&self) -> std::sync::MutexGuard<'_, BTreeMap<AllocId, AllocUpdate>> {
         self.reports.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes this agent's own copy of the catalog only.
+    fn change_copy(&self, changes: &[CatalogChange]) {
+        self.copy.send_if_modified(|catalog| {
+            let mut changed = Catalog::clone(catalog);
+            let index = changed.index();
+            let mut is_changed = false;
+            for change in changes {
+                // What the copy does not know cannot be changed there.
+                is_changed |= changed.apply(index, change).unwrap_or(false);
+            }
+            if is_changed {
+                *catalog = Arc::new(changed);
+            }
+            is_changed
+        });
     }
 
     fn spread(&self) -> Duration {

@@ -17,11 +17,12 @@ use std::time::Duration;
 use cos_drivers::{Driver, TaskHandle};
 use cos_model::catalog::Health;
 use cos_model::link::AllocUpdate;
-use cos_model::{AllocId, Allocation, DeploymentId, Node, TaskState, Timestamp};
+use cos_model::{AllocId, Allocation, ClientStatus, DeploymentId, Node, TaskState, Timestamp};
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::agent::Recovery;
 use crate::alloc_machine::{AllocMachine, TaskEffect};
 use crate::check_restart::CheckWatch;
 use crate::checks::{self, Ran};
@@ -122,11 +123,15 @@ pub(crate) fn start(host: &Arc<Host>, alloc: Arc<Allocation>) -> mpsc::Sender<Me
     ::metrics::counter!(metrics::STARTS).increment(1);
     let now = Timestamp(host.clock.unix_nanos());
     let machine = AllocMachine::new(alloc, now);
-    spawn(host, machine, BTreeMap::new(), Vec::new())
+    spawn(host, machine, BTreeMap::new(), Vec::new(), None)
 }
 
 /// Goes on with an allocation that an earlier agent ran.
-pub(crate) fn restore(host: &Arc<Host>, kept: Kept) -> mpsc::Sender<Message> {
+pub(crate) fn restore(
+    host: &Arc<Host>,
+    kept: Kept,
+    recovery: &Arc<Recovery>,
+) -> mpsc::Sender<Message> {
     let now = Timestamp(host.clock.unix_nanos());
     let (live, stale): (BTreeMap<_, _>, BTreeMap<_, _>) =
         kept.handles.into_iter().partition(|(task, handle)| {
@@ -136,7 +141,7 @@ pub(crate) fn restore(host: &Arc<Host>, kept: Kept) -> mpsc::Sender<Message> {
     let machine = AllocMachine::restore(kept.alloc, &kept.records, &names, now);
     let handles = live.into_iter().map(|(task, kept)| (task, kept.handle)).collect();
     let stale = stale.into_iter().map(|(task, kept)| (task, kept.handle)).collect();
-    spawn(host, machine, handles, stale)
+    spawn(host, machine, handles, stale, Some(Arc::clone(recovery)))
 }
 
 fn spawn(
@@ -144,6 +149,7 @@ fn spawn(
     machine: AllocMachine,
     handles: BTreeMap<String, TaskHandle>,
     stale: Vec<(String, TaskHandle)>,
+    recovery: Option<Arc<Recovery>>,
 ) -> mpsc::Sender<Message> {
     let (sender, inbox) = mpsc::channel(MESSAGES_MAX);
     let directory = AllocDirectory::new(&host.config.alloc_root(), machine.alloc().id);
@@ -172,7 +178,7 @@ fn spawn(
     host.table.add(runner.id(), sender.clone());
     // Listened to from here on, so that no result between now and the first look is missed.
     let results = host.checks.subscribe();
-    host.tasks.spawn("allocation", Fate::Ends, runner.run(inbox, results, stale));
+    host.tasks.spawn("allocation", Fate::Ends, runner.run(inbox, results, stale, recovery));
     sender
 }
 
@@ -182,6 +188,7 @@ impl Runner {
         mut inbox: mpsc::Receiver<Message>,
         mut results: broadcast::Receiver<Ran>,
         stale: Vec<(String, TaskHandle)>,
+        recovery: Option<Arc<Recovery>>,
     ) {
         let stop = self.host.tasks.stopping();
         for (task, handle) in stale {
@@ -189,7 +196,8 @@ impl Runner {
         }
         self.follow_deployment();
         self.rebuild_environments();
-        self.recover();
+        self.recover(recovery.as_ref());
+        drop(recovery);
         let effects = self.machine.begin(self.moment());
         self.carry_out(effects);
         loop {
@@ -333,6 +341,10 @@ impl Runner {
 
     fn update(&mut self, alloc: Arc<Allocation>) {
         self.host.store.write(vec![Write::Alloc(Arc::clone(&alloc))]);
+        if alloc.client_status == ClientStatus::Unknown {
+            // The servers lost sight of it: they are told how it is, though nothing changed here.
+            self.reported = None;
+        }
         let effects = self.machine.update(alloc, self.moment());
         self.follow_deployment();
         self.rebuild_environments();

@@ -17,7 +17,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use cos_drivers::TaskHandle;
-use cos_model::{AllocId, Allocation, NodeId, TaskPhase};
+use cos_model::{AllocId, Allocation, NodeId, TaskPhase, Timestamp};
 use redb::{Database, Durability, ReadableDatabase, ReadableTable, TableDefinition};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -29,6 +29,10 @@ const IDENTITY: TableDefinition<'_, &str, u128> = TableDefinition::new("identity
 const ALLOCS: TableDefinition<'_, u128, &[u8]> = TableDefinition::new("allocations");
 const RECORDS: TableDefinition<'_, (u128, &str), &[u8]> = TableDefinition::new("tasks");
 const HANDLES: TableDefinition<'_, (u128, &str), &[u8]> = TableDefinition::new("handles");
+
+/// When servers were last heard of, in nanoseconds since 1970.
+const CONTACTS: TableDefinition<'_, &str, i64> = TableDefinition::new("contacts");
+const CONTACT: &str = "server";
 
 /// How long a write that nobody waits for may stay in memory.
 pub const FLUSH_AFTER: Duration = Duration::from_millis(200);
@@ -87,6 +91,8 @@ pub enum Write {
     },
     /// Nothing is left of an allocation.
     Forget(AllocId),
+    /// A server was heard of.
+    Contact(Timestamp),
 }
 
 /// What was kept of one allocation.
@@ -129,6 +135,8 @@ pub struct Identity {
 #[derive(Clone, Debug)]
 pub struct Store {
     orders: mpsc::Sender<Order>,
+    /// When an earlier agent last heard of a server, if it noted that.
+    last_contact: Option<Timestamp>,
 }
 
 /// Writes, and where the answer goes if somebody waits for it.
@@ -148,12 +156,18 @@ impl Store {
         let database = open(path)?;
         let identity = identify(&database, draw).map_err(read_error)?;
         let kept = read_all(&database)?;
+        let last_contact = read_contact(&database).map_err(read_error)?;
         let (orders, inbox) = mpsc::channel();
         std::thread::Builder::new()
             .name("agent-state".to_owned())
             .spawn(move || serve(&database, &inbox))
             .map_err(|error| failed(error.to_string()))?;
-        Ok((Self { orders }, identity, kept))
+        Ok((Self { orders, last_contact }, identity, kept))
+    }
+
+    /// When an earlier agent last heard of a server, if it noted that.
+    pub fn last_contact(&self) -> Option<Timestamp> {
+        self.last_contact
     }
 
     /// Queues writes.
@@ -233,6 +247,7 @@ fn commit(database: &Database, orders: &[Order], durable: bool) -> Result<(), re
         let mut allocs = transaction.open_table(ALLOCS)?;
         let mut records = transaction.open_table(RECORDS)?;
         let mut handles = transaction.open_table(HANDLES)?;
+        let mut contacts = transaction.open_table(CONTACTS)?;
         for write in orders.iter().flat_map(|order| &order.writes) {
             match write {
                 Write::Alloc(alloc) => {
@@ -246,6 +261,9 @@ fn commit(database: &Database, orders: &[Order], durable: bool) -> Result<(), re
                 }
                 Write::NoHandle { alloc, task } => {
                     handles.remove((alloc.bits(), task.as_str()))?;
+                }
+                Write::Contact(at) => {
+                    contacts.insert(CONTACT, at.0)?;
                 }
                 Write::Forget(alloc) => {
                     let bits = alloc.bits();
@@ -277,8 +295,15 @@ fn identify(database: &Database, draw: impl Fn() -> u128) -> Result<Identity, re
     transaction.open_table(ALLOCS)?;
     transaction.open_table(RECORDS)?;
     transaction.open_table(HANDLES)?;
+    transaction.open_table(CONTACTS)?;
     transaction.commit()?;
     Ok(identity)
+}
+
+fn read_contact(database: &Database) -> Result<Option<Timestamp>, redb::Error> {
+    let transaction = database.begin_read()?;
+    let contacts = transaction.open_table(CONTACTS)?;
+    Ok(contacts.get(CONTACT)?.map(|at| Timestamp(at.value())))
 }
 
 fn read_all(database: &Database) -> Result<Vec<Kept>, StoreError> {
@@ -346,7 +371,8 @@ mod tests {
         ]);
         let handle = KeptHandle { restarts: 0, handle: testing::handle("web", 42) };
         let write = Write::Handle { alloc: alloc.id, task: "web".to_owned(), handle };
-        store.write_durably(vec![write]).await.unwrap();
+        assert_eq!(store.last_contact(), None);
+        store.write_durably(vec![write, Write::Contact(Timestamp(9))]).await.unwrap();
         drop(store);
 
         let (store, second, kept) = reopen(&path).await;
@@ -355,6 +381,7 @@ mod tests {
         assert_eq!(kept[0].alloc, alloc);
         assert_eq!(kept[0].records["web"], record);
         assert_eq!(kept[0].handles["web"].handle.pid, 42);
+        assert_eq!(store.last_contact(), Some(Timestamp(9)));
         store.write_durably(vec![Write::Forget(alloc.id)]).await.unwrap();
         drop(store);
         assert!(reopen(&path).await.2.is_empty());

@@ -102,7 +102,8 @@ fn start(servers: Vec<String>, tasks: &Tasks) -> (Link, mpsc::Receiver<Desired>)
             drop(sender);
         }
     });
-    let options = Options { servers, identity, node, client: Client::new() };
+    let catalog = Catalog::default();
+    let options = Options { servers, identity, node, catalog, client: Client::new() };
     Link::start(options, tasks)
 }
 
@@ -188,7 +189,12 @@ async fn the_copy_of_the_catalog_follows_and_outlives_the_server() {
     drop(peer);
     link.connected().wait_for(|connected| !connected).await.unwrap();
     assert!(catalog.borrow().node("n").is_some());
-    assert_eq!(link.change(Vec::new()).await, Err(LinkError::Disconnected));
+    // What happens here is known here, though nobody else can be told.
+    let gone = CatalogChange::RemoveNode { node: Arc::from("n") };
+    assert_eq!(link.change(vec![gone]).await, Err(LinkError::Disconnected));
+    assert!(catalog.borrow().node("n").is_none());
+    let peer = server.accept().await;
+    peer.say(ToAgent::CatalogAll(Box::default())).await;
     tasks.stop();
 }
 

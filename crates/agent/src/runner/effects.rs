@@ -9,6 +9,7 @@ use cos_model::{Task, TaskEvent, Timestamp};
 use cos_platform::Fate;
 
 use super::{Message, Runner};
+use crate::agent::Recovery;
 use crate::alloc_machine::Advertised;
 use crate::environment::{Directories, Environment, Origin};
 use crate::store::{KeptHandle, Write};
@@ -128,7 +129,7 @@ impl Runner {
     }
 
     /// Looks for what an earlier agent started.
-    pub(super) fn recover(&mut self) {
+    pub(super) fn recover(&mut self, recovery: Option<&Arc<Recovery>>) {
         let waiting: Vec<String> = self
             .machine
             .tasks()
@@ -138,6 +139,7 @@ impl Runner {
         for task in waiting {
             let (driver, handle) = (self.driver(&task), self.handles.get(&task).cloned());
             let messages = self.messages.clone();
+            let recovery = recovery.cloned();
             self.spawn_until_stop("task recovery", async move {
                 let found = match (driver, handle) {
                     (Ok(driver), Some(handle)) => {
@@ -151,6 +153,7 @@ impl Runner {
                     Err(why) => Input::Lost(why),
                 };
                 drop(messages.send(Message::Task(task, input)).await);
+                drop(recovery);
             });
         }
         if !self.handles.is_empty() {

@@ -9,6 +9,7 @@
 mod cluster;
 mod dev;
 mod docker;
+mod endurance;
 mod harness;
 mod identity;
 mod jobs;

@@ -25,6 +25,9 @@ pub(crate) struct Agent {
     pub(crate) place: Place,
     dir: PathBuf,
     flags: Vec<&'static str>,
+    open_files: Option<u64>,
+    /// How much of the log was there when it was last forgotten.
+    log_from: usize,
     child: Option<Child>,
 }
 
@@ -67,13 +70,26 @@ impl Agent {
             Place::INGRESS_UI,
         );
         std::fs::write(dir.join("agent.hcl"), text).expect("the directory can be written");
-        Self { name: name.to_owned(), place, dir, flags: Vec::new(), child: None }
+        Self {
+            name: name.to_owned(),
+            place,
+            dir,
+            flags: Vec::new(),
+            open_files: None,
+            log_from: 0,
+            child: None,
+        }
     }
 
     /// Makes it a development agent.
     pub(crate) fn dev(mut self) -> Self {
         self.flags.push("-dev");
         self
+    }
+
+    /// Lets its process open no more files than this.
+    pub(crate) fn limit_open_files(&mut self, most: u64) {
+        self.open_files = Some(most);
     }
 
     /// Adds blocks to its configuration.
@@ -88,7 +104,16 @@ impl Agent {
         assert!(self.child.is_none(), "{} runs", self.name);
         let log = File::options().append(true).create(true).open(self.dir.join("log"));
         let log = log.expect("the log can be written");
-        let child = Command::new(env!("CARGO_BIN_EXE_cos"))
+        let program = env!("CARGO_BIN_EXE_cos");
+        let mut command = match self.open_files {
+            None => Command::new(program),
+            Some(most) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("ulimit -n {most}; exec {program} \"$@\""), "sh"]);
+                shell
+            }
+        };
+        let child = command
             .arg("agent")
             .args(&self.flags)
             .arg("-config")
@@ -134,6 +159,35 @@ impl Agent {
             std::future::ready(child.try_wait().expect("it is our child"))
         })
         .await
+    }
+
+    /// Sends a signal to its process.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let child = self.child.as_ref().expect("it runs");
+        let pid = Pid::from_raw(i32::try_from(child.id()).expect("it is a process"));
+        nix::sys::signal::kill(pid, signal).expect("it can be told");
+    }
+
+    /// How much memory its process has, in KiB.
+    pub(crate) fn memory_kib(&self) -> u64 {
+        let child = self.child.as_ref().expect("it runs");
+        let status = std::fs::read_to_string(format!("/proc/{}/status", child.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("a size");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// Lines of its log that hold some words, since the log was last forgotten.
+    pub(crate) fn log_lines(&self, words: &str) -> Vec<String> {
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        let news = log.get(self.log_from..).unwrap_or_default();
+        news.lines().filter(|line| line.contains(words)).map(str::to_owned).collect()
+    }
+
+    /// Lets [`Self::log_lines`] begin here.
+    pub(crate) fn forget_log(&mut self) {
+        let log = std::fs::read_to_string(self.dir.join("log")).unwrap_or_default();
+        self.log_from = log.len();
     }
 
     /// The address of a page of its HTTP API.
