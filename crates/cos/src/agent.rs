@@ -183,11 +183,7 @@ impl App {
         let server = server::start(&parts, &secured).await?;
         let agent = client::start(&parts, &secured).await?;
         keep_membership(&parts, &secured, agent.as_ref());
-        let catalog = match (&server, &agent) {
-            (Some(server), _) => server.catalog(),
-            (None, Some(agent)) => agent.catalog(),
-            (None, None) => unreachable!("the settings were checked to have a role"),
-        };
+        let catalog = catalog_of(server.as_ref(), agent.as_ref());
         start_dns(&parts, &catalog).await?;
         let ingress = start_ingress(&parts, &catalog).await?;
         let info = Info::new(
@@ -215,12 +211,8 @@ impl App {
         ));
         let [nomad_limits, consul_limits] = limits::of_listeners(&settings.limits, files, &catalog);
         cos_http::listener::serve(http, router, secured.web.clone(), &nomad_limits, tasks);
-        let discovery =
-            Naming::new(&parts_of_naming(&parts, server.clone(), agent.clone()), catalog);
-        let consul_routes = cos_compat_consul::router(cos_compat_consul::Consul {
-            api,
-            discovery: Arc::new(discovery),
-        });
+        let naming = parts_of_naming(&parts, server.clone(), agent.clone());
+        let consul_routes = consul_routes(api, Naming::new(&naming, catalog));
         let mut served = Vec::new();
         if let Some(listener) = consul {
             served.push(listener.local_addr()?);
@@ -269,6 +261,22 @@ fn keep_membership(parts: &Parts<'_>, secured: &security::Secured, agent: Option
     };
     let work = member.run(servers, parts.tasks.stopping());
     parts.tasks.spawn("membership", Fate::Vital, work);
+}
+
+/// The catalog as the server has it, or the client's copy.
+fn catalog_of(
+    server: Option<&Server>,
+    agent: Option<&AgentHandle>,
+) -> watch::Receiver<Arc<Catalog>> {
+    match (server, agent) {
+        (Some(server), _) => server.catalog(),
+        (None, Some(agent)) => agent.catalog(),
+        (None, None) => unreachable!("the settings were checked to have a role"),
+    }
+}
+
+fn consul_routes(api: Api, naming: Naming) -> axum::Router {
+    cos_compat_consul::router(cos_compat_consul::Consul { api, discovery: Arc::new(naming) })
 }
 
 fn parts_of_naming(
