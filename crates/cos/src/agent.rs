@@ -175,10 +175,7 @@ impl App {
         };
         // Sockets first: a busy port is told before anything else happens.
         let http = bind("HTTP", endpoints.http).await?;
-        let consul = match endpoints.consul_http {
-            Some(endpoint) => Some(bind("Consul HTTP", endpoint).await?),
-            None => None,
-        };
+        let consul = bind_if("Consul HTTP", endpoints.consul_http).await?;
         let secured = Box::pin(security::start(&parts)).await?;
         let server = server::start(&parts, &secured).await?;
         let agent = client::start(&parts, &secured).await?;
@@ -325,6 +322,13 @@ async fn start_ingress(
     let clock = Arc::clone(parts.clock);
     let ingress = cos_ingress::Ingress::start(config, catalog.clone(), clock, parts.tasks).await?;
     Ok(Some(ingress))
+}
+
+async fn bind_if(what: &str, endpoint: Option<Endpoint>) -> anyhow::Result<Option<TcpListener>> {
+    match endpoint {
+        Some(endpoint) => Ok(Some(bind(what, endpoint).await?)),
+        None => Ok(None),
+    }
 }
 
 async fn bind(what: &str, endpoint: Endpoint) -> anyhow::Result<TcpListener> {

@@ -14,8 +14,8 @@
 //! - Wire formats of clients. The dialects translate and use [`cos_state::ControlPlane`].
 //! - Running tasks. Agents do; see [`cos_model::link`] for what is said between the two.
 
-mod access;
 pub mod absence;
+mod access;
 mod agents;
 mod alarms;
 mod autopilot;

@@ -423,6 +423,8 @@ impl Agent {
                         kept.handles.remove(&task);
                     }
                 }
+                // Simulated jobs do not ask their agents to stop them.
+                Write::Contact(_) => {}
                 Write::Forget(id) => {
                     self.store.durable.remove(&id);
                 }
