@@ -44,7 +44,7 @@ pub fn decide(state: &State, id: DeploymentId, now: Timestamp, ids: Ids<'_>) -> 
         return None;
     }
     if deployment.groups.values().all(is_done) {
-        return Some(succeed(deployment));
+        return Some(succeed(state, deployment, job, ids, now));
     }
     if let Some(cause) = failure(state, deployment, now) {
         return Some(fail(state, deployment, job, cause, ids, now));
@@ -131,7 +131,18 @@ fn allocs_of<'a>(
     state.allocs_of_job(&deployment.job).filter(|alloc| alloc.deployment_id == Some(deployment.id))
 }
 
-fn succeed(deployment: &Deployment) -> Command {
+/// Ends a rollout well. Instances that were healthy once and are gone count, so one of the old
+/// version may be left; then the job is looked at once more.
+fn succeed(
+    state: &State,
+    deployment: &Deployment,
+    job: &Job,
+    ids: Ids<'_>,
+    now: Timestamp,
+) -> Command {
+    let is_left =
+        |alloc: &Arc<Allocation>| !alloc.is_terminal() && alloc.job.version != job.version;
+    let has_left = state.allocs_of_job(&deployment.job).any(is_left);
     Command::SetDeploymentStatus {
         update: DeploymentUpdate {
             id: deployment.id,
@@ -139,7 +150,7 @@ fn succeed(deployment: &Deployment) -> Command {
             description: SUCCESSFUL.to_owned(),
         },
         revert: None,
-        eval: None,
+        eval: has_left.then(|| for_deployment(job, deployment, ids, now)),
     }
 }
 

@@ -168,6 +168,19 @@ fn a_replacement_is_linked_both_ways() {
 }
 
 #[test]
+fn what_is_not_stopped_is_not_replaced_elsewhere() {
+    check(
+        "node n1 cpu=100 -> done
+         node n2 cpu=100 -> done
+         job web -> version 0 at 3
+         plan e1 web place=a1,n1,cpu:100 -> applied
+         plan e2 web stop=a1 place=a2,n2,after:a1 place=a3,n1,cpu:50 -> n1 refused: cpu
+         ? links a1 -> previous 0 next 0 followup 0
+         ? alloc a2 -> none",
+    );
+}
+
+#[test]
 fn what_names_the_next_evaluations_waits_for_a_plan_in_full() {
     check(
         "node n1 cpu=100 -> done

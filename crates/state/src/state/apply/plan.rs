@@ -10,6 +10,8 @@
 //!   agent says that it has stopped, as for the scheduler.
 //! - A node takes all placements of a plan or none, and with them the stops on it: a plan that
 //!   swaps one allocation for another there does not end one without starting the other.
+//! - What is not stopped, because its node refused, is not replaced elsewhere either: two instances
+//!   would bear one name.
 //! - The evaluation, its follow-ups and the marks that name them are recorded only with a plan that
 //!   was applied in full; else the worker plans again and makes them anew.
 //! - Applying a plan again changes nothing more.
@@ -54,10 +56,23 @@ impl Step<'_> {
             self.stop(plan, stop, refused);
         }
         let mut jobs = SharedJobs::default();
+        let kept = self.kept(plan, refused);
         for planned in plan.placements.iter().filter(|p| !refused.contains_key(&p.node_id)) {
+            if planned.previous.is_some_and(|previous| kept.contains(&previous)) {
+                continue;
+            }
             let job = jobs.share(self, &planned.job);
             self.place(planned, job);
         }
+    }
+
+    /// What the plan would have stopped and does not, because its node refused.
+    fn kept(&self, plan: &Plan, refused: &BTreeMap<NodeId, String>) -> BTreeSet<AllocId> {
+        let is_kept = |id: &AllocId| {
+            let known = self.state.allocs.get(id);
+            known.is_some_and(|known| refused.contains_key(&known.node_id))
+        };
+        plan.stops.iter().map(|stop| stop.id).filter(is_kept).collect()
     }
 
     fn make_followups(&mut self, plan: &Plan) {
