@@ -214,7 +214,7 @@ impl Agent {
             Body::Closed(stream) => self.broken(stream, context),
             Body::Down(stream, message) if self.is_on(stream) => self.hear(&message, context),
             // What is said twice, and late, must do no harm.
-            Body::Again(message) if self.link.is_welcome => self.hear(&message, context),
+            Body::Again(stream, message) if self.is_on(stream) => self.hear(&message, context),
             _ => {}
         }
     }

@@ -42,7 +42,7 @@ pub enum Body {
     /// To an agent, on a stream.
     Down(u64, Arc<ToAgent>),
     /// The same again, later.
-    Again(Arc<ToAgent>),
+    Again(u64, Arc<ToAgent>),
     /// The other end of a stream went away.
     Closed(u64),
     /// A user asks something of a server.
@@ -276,7 +276,7 @@ impl Context {
                     && matches!(**message, ToAgent::Desired { .. })
                     && self.random.chance(self.network.weather.twice)
                 {
-                    let again = Body::Again(Arc::clone(message));
+                    let again = Body::Again(stream, Arc::clone(message));
                     let wait = self.random.between(1_000, 3_000_000);
                     self.at(at + wait, Event::Deliver(from, to, again));
                 }

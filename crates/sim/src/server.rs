@@ -425,6 +425,7 @@ impl Server {
             return false;
         }
         let mut events: Vec<(u64, StateEvent)> = Vec::new();
+        let mut replies = Vec::new();
         while self.applied < commit {
             let index = self.applied + 1;
             let Some(entry) = self.raft.entry(index).cloned() else { break };
@@ -461,7 +462,7 @@ impl Server {
                     context.watch.observe(&Fact::Applied(&fact));
                     let Applied { reply, events: happened, .. } = applied;
                     events.extend(happened.into_iter().map(|event| (index, event)));
-                    self.resolve(index, proposal.id, reply, context);
+                    replies.push((index, proposal.id, reply));
                 }
             }
         }
@@ -473,8 +474,12 @@ impl Server {
                 format!("server {number} applied {applied}, hash {hash:016x}")
             },
         );
-        self.resume_waiting(context);
         self.publish(&events, context);
+        // When a proposer has its reply, every reader sees what it says.
+        for (index, proposal, reply) in replies {
+            self.resolve(index, proposal, reply, context);
+        }
+        self.resume_waiting(context);
         if self.applied - self.snapshot_at >= SNAPSHOT_ENTRIES as u64 {
             self.take_snapshot(context);
         }

@@ -134,7 +134,11 @@ impl World {
                 return Some(format!("{} wants {here:?} and has {there:?}", agent.node.name));
             }
             if !agent.is_connected() || agent.catalog() != state.catalog() {
-                return Some(format!("{}'s copy of the catalog is another", agent.node.name));
+                let (here, there) = (agent.catalog().index(), state.catalog().index());
+                let name = &agent.node.name;
+                return Some(format!(
+                    "{name}'s copy of the catalog at {here} is not that at {there}"
+                ));
             }
         }
         None
