@@ -188,10 +188,7 @@ impl App {
         };
         // Sockets first: a busy port is told before anything else happens.
         let http = bind("HTTP", endpoints.http, sockets)?;
-        let consul = match endpoints.consul_http {
-            Some(endpoint) => Some(bind("Consul HTTP", endpoint, sockets)?),
-            None => None,
-        };
+        let consul = bind_if("Consul HTTP", endpoints.consul_http, sockets)?;
         let secured = Box::pin(security::start(&parts)).await?;
         let server = server::start(&parts, &secured).await?;
         let agent = client::start(&parts, &secured).await?;
@@ -338,6 +335,14 @@ fn start_ingress(
     };
     let ingress = cos_ingress::Ingress::start(config, catalog.clone(), parts.clock, parts.tasks)?;
     Ok(Some(ingress))
+}
+
+fn bind_if(
+    what: &str,
+    endpoint: Option<Endpoint>,
+    sockets: &Sockets,
+) -> anyhow::Result<Option<TcpListener>> {
+    endpoint.map(|endpoint| bind(what, endpoint, sockets)).transpose()
 }
 
 fn bind(what: &str, endpoint: Endpoint, sockets: &Sockets) -> anyhow::Result<TcpListener> {
