@@ -68,10 +68,8 @@ fn what_would_be_unsafe_to_ignore_is_refused() {
 
 #[test]
 fn what_has_no_effect_is_told() {
-    let settings = read(&[
-        "autopilot { cleanup_dead_servers = true }\nconsul { address = \"127.0.0.1:8500\" }\n\
-         telemetry { prometheus_metrics = true }\nacl { enabled = false }\n",
-    ])
+    let settings = read(&["ui { enabled = true }\nconsul { address = \"127.0.0.1:8500\" }\n\
+         telemetry { prometheus_metrics = true }\nacl { enabled = false }\n"])
     .unwrap();
     assert_eq!(settings.warnings.len(), 3, "{:?}", settings.warnings);
 }
@@ -98,4 +96,21 @@ fn a_listener_on_all_addresses_needs_one_to_advertise() {
     let endpoints = settings.endpoints(Some("10.0.0.9".parse().unwrap())).unwrap();
     assert_eq!(endpoints.http.advertise.to_string(), "10.0.0.5:4646");
     assert_eq!(endpoints.rpc.advertise.to_string(), "10.0.0.9:4647");
+}
+
+#[test]
+fn heartbeats_and_limits_are_read_and_bounded() {
+    let settings =
+        read(&["server {\n  max_heartbeats_per_second = 50.5\n  heartbeat_grace = \"10s\"\n  \
+         closed_heartbeat_grace = \"2s\"\n}\n\
+         limits {\n  http_max_conns_per_client = 7\n  http_max_blocking = 9\n  rpc_rate = 1\n}\n"])
+        .unwrap();
+    assert_eq!(settings.server.max_heartbeats_per_second, Some(50.5));
+    assert_eq!(settings.server.closed_heartbeat_grace, Some(Duration::from_secs(2)));
+    assert_eq!(settings.limits.http_max_conns_per_client, Some(7));
+    assert_eq!(settings.limits.http_max_blocking, Some(9));
+    assert_eq!(settings.warnings, ["`limits { rpc_rate }` has no effect"]);
+    check_error("server {\n  max_heartbeats_per_second = 0\n}\n", &["1.hcl:2", "0.01 to 100000"]);
+    check_error("limits {\n  http_max_conns = -1\n}\n", &["1.hcl:2"]);
+    check_error("limits {\n  http_max_connections = 1\n}\n", &["1.hcl:2,3"]);
 }
