@@ -55,7 +55,8 @@ impl Cluster {
     }
 
     /// Starts everything that does not run, lets everything through, and waits until each server
-    /// takes writes.
+    /// votes and takes writes. A new member learns first, and without its vote the next fault
+    /// would meet a group that has none to lose.
     pub(crate) async fn make_whole(&mut self) -> anyhow::Result<()> {
         for agent in self.servers.iter_mut().chain(&mut self.clients) {
             agent.port.heal()?;
@@ -66,7 +67,15 @@ impl Cluster {
             agent.start()?;
         }
         self.until_writes(&[0, 1, 2]).await?;
-        Ok(())
+        until("group of three voters", PATIENCE, async || {
+            let url = self.servers[0].http("/v1/operator/raft/configuration");
+            let configuration: serde_json::Value =
+                serde_json::from_str(&self.ask(&url).await?).ok()?;
+            let members = configuration["Servers"].as_array()?;
+            let votes = members.iter().filter(|member| member["Voter"] == true).count();
+            (members.len() == SERVERS && votes == SERVERS).then_some(())
+        })
+        .await
     }
 
     /// Waits until each of these servers takes a write, and says how long that took.

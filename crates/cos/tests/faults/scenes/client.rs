@@ -23,10 +23,11 @@ const AWAY_TIME: Duration = Duration::from_secs(2);
 async fn run_tasks(run: &Run<'_>) -> anyhow::Result<Vec<String>> {
     let job = serde_json::json!({ "Job": {
         "ID": "sleepers", "Name": "sleepers", "Type": "service", "Datacenters": ["*"],
-        "TaskGroups": [{ "Name": "sleepers", "Count": TASKS, "EphemeralDisk": { "SizeMB": 10 }, "Tasks": [{
+        "TaskGroups": [{ "Name": "sleepers", "Count": TASKS, "EphemeralDisk": { "SizeMB": 20 }, "Tasks": [{
             "Name": "sleeper", "Driver": "raw_exec",
             "Config": { "command": "/bin/sleep", "args": [MARK] },
             "Resources": { "CPU": 10, "MemoryMB": 10 },
+            "LogConfig": { "MaxFiles": 1, "MaxFileSizeMB": 1 },
         }] }],
     } });
     let url = run.cluster.servers[0].http("/v1/jobs");
@@ -135,9 +136,10 @@ pub(super) async fn disk_full(run: &mut Run<'_>) -> anyhow::Result<Outcome> {
     let url = run.cluster.servers[0].http("/v1/jobs");
     let more = serde_json::json!({ "Job": {
         "ID": "more", "Name": "more", "Type": "batch", "Datacenters": ["*"],
-        "TaskGroups": [{ "Name": "more", "Count": 1, "EphemeralDisk": { "SizeMB": 10 }, "Tasks": [{
+        "TaskGroups": [{ "Name": "more", "Count": 1, "EphemeralDisk": { "SizeMB": 20 }, "Tasks": [{
             "Name": "more", "Driver": "raw_exec", "Config": { "command": "/bin/true" },
             "Resources": { "CPU": 10, "MemoryMB": 10 },
+            "LogConfig": { "MaxFiles": 1, "MaxFileSizeMB": 1 },
         }] }],
     } });
     run.cluster.put(&url, more.to_string()).await?;
