@@ -77,7 +77,7 @@ impl Cluster {
             "name": format!("bench-{number}"),
             "data_dir": self.directory.join(number.to_string()),
             "bind_addr": "127.0.0.1",
-            "log_level": "warn",
+            "log_level": "info",
             "ports": {
                 "http": http, "rpc": rpc, "serf": serf, "consul_http": consul, "dns": dns,
                 "ingress": -1, "ingress_ui": -1,

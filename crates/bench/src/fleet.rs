@@ -28,6 +28,8 @@ use crate::BenchError;
 const REGISTERING_MAX: usize = 16;
 /// How many events may wait.
 const EVENTS_MAX: usize = 65_536;
+/// How the message that holds the whole catalog begins: a map of one entry, by that name.
+const WHOLE_CATALOG: &[u8] = b"\x81\xaaCatalogAll";
 /// How long a node may take to be welcomed.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -45,6 +47,15 @@ pub(crate) struct Started {
 pub(crate) struct Fleet {
     ends: Vec<CancellationToken>,
     events: mpsc::Receiver<Started>,
+    /// When each node was told of a change of the catalog.
+    changes: mpsc::Receiver<Instant>,
+}
+
+/// Where a node says what it saw.
+#[derive(Clone, Debug)]
+struct Report {
+    started: mpsc::Sender<Started>,
+    changed: mpsc::Sender<Instant>,
 }
 
 impl Fleet {
@@ -54,30 +65,30 @@ impl Fleet {
         servers: &[SocketAddr],
         tasks: &Tasks,
     ) -> Result<Self, BenchError> {
-        let (report, events) = mpsc::channel(EVENTS_MAX);
+        let (started, events) = mpsc::channel(EVENTS_MAX);
+        let (changed, changes) = mpsc::channel(EVENTS_MAX);
+        let report = Report { started, changed };
         let agents = (0..count).map(|number| {
             let (report, end) = (report.clone(), CancellationToken::new());
             let server = servers[number % servers.len()].to_string();
             async move {
                 let agent = Agent::connect(number, &server, report).await?;
-                Ok::<_, BenchError>((agent, end))
+                let ended = end.clone();
+                // At once: from its registration on a node is expected to be heard of.
+                tasks.spawn("simulated agent", Fate::Ends, async move {
+                    // Dropping the agent closes its connection, as the death of a process does.
+                    tokio::select! {
+                        () = agent.run() => {}
+                        () = ended.cancelled() => {}
+                    }
+                });
+                Ok::<_, BenchError>(end)
             }
         });
         let connected: Vec<_> =
             futures_util::stream::iter(agents).buffered(REGISTERING_MAX).collect().await;
-        let mut ends = Vec::new();
-        for connected in connected {
-            let (agent, end) = connected?;
-            ends.push(end.clone());
-            tasks.spawn("simulated agent", Fate::Ends, async move {
-                // Dropping the agent closes its connection, as the death of a process does.
-                tokio::select! {
-                    () = agent.run() => {}
-                    () = end.cancelled() => {}
-                }
-            });
-        }
-        Ok(Self { ends, events })
+        let ends = connected.into_iter().collect::<Result<_, _>>()?;
+        Ok(Self { ends, events, changes })
     }
 
     /// Ends a node without a good-bye.
@@ -107,6 +118,27 @@ impl Fleet {
     }
 }
 
+impl Fleet {
+    /// Forgets the changes of the catalog so far.
+    pub(crate) fn forget_changes(&mut self) {
+        while self.changes.try_recv().is_ok() {}
+    }
+
+    /// Waits until the nodes were told of a change of the catalog, and says when each was.
+    pub(crate) async fn changed(&mut self, timeout: Duration) -> Result<Vec<Instant>, BenchError> {
+        let mut told = Vec::with_capacity(self.ends.len());
+        let deadline = Instant::now() + timeout;
+        while told.len() < self.ends.len() {
+            let Ok(Some(at)) = tokio::time::timeout_at(deadline, self.changes.recv()).await else {
+                let (seen, all) = (told.len(), self.ends.len());
+                return Err(BenchError::Failed(format!("{seen} of {all} nodes were told in time")));
+            };
+            told.push(at);
+        }
+        Ok(told)
+    }
+}
+
 impl Drop for Fleet {
     fn drop(&mut self) {
         self.ends.iter().for_each(CancellationToken::cancel);
@@ -129,16 +161,12 @@ struct Agent {
     heartbeat_every: Duration,
     running: BTreeSet<AllocId>,
     sequence: u64,
-    report: mpsc::Sender<Started>,
+    report: Report,
     clock: SystemClock,
 }
 
 impl Agent {
-    async fn connect(
-        number: usize,
-        server: &str,
-        report: mpsc::Sender<Started>,
-    ) -> Result<Self, BenchError> {
+    async fn connect(number: usize, server: &str, report: Report) -> Result<Self, BenchError> {
         let client = Client::new();
         let failed = |why: String| BenchError::Failed(format!("node {number} at {server}: {why}"));
         let opened = client.stream(server, "agent.stream").await;
@@ -191,7 +219,18 @@ impl Agent {
 
     /// Takes a message. False ends the node.
     async fn hear(&mut self, bytes: &[u8]) -> bool {
+        let at = Instant::now();
+        // On real machines every agent reads the catalog by itself; here one process would do it
+        // for all, and be what is measured.
+        if bytes.starts_with(WHOLE_CATALOG) {
+            return true;
+        }
         let allocs = match decode(bytes) {
+            // Only who measures changes takes these; for others the channel fills, and stays full.
+            Ok(ToAgent::CatalogChanged(_)) => {
+                let _ = self.report.changed.try_send(at);
+                return true;
+            }
             Ok(ToAgent::Desired { allocs, .. }) => allocs,
             Ok(ToAgent::Refused(_)) | Err(_) => return false,
             Ok(ToAgent::Welcome { heartbeat_every, .. }) => {
@@ -205,7 +244,7 @@ impl Agent {
         if updates.is_empty() {
             return true;
         }
-        let (node, at) = (self.number, Instant::now());
+        let node = self.number;
         let started =
             updates.iter().filter(|update| update.client_status == ClientStatus::Running).count();
         self.sequence += 1;
@@ -214,7 +253,7 @@ impl Agent {
             return false;
         }
         for _ in 0..started {
-            if self.report.send(Started { node, at }).await.is_err() {
+            if self.report.started.send(Started { node, at }).await.is_err() {
                 return false;
             }
         }

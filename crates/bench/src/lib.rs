@@ -42,7 +42,7 @@ Measurements:
   failover    Time from the end of a leader to the first accepted write.
   write       Latency and processor time of durable writes, beside etcd if it is there.
   restart     Time from the start of a server with a large state to its first answers.
-  watchers    Time from a change to the last of many clients that wait for it.
+  watchers    Time from a change to the last of many agents, and of many blocking reads.
   nodes       Cost of many nodes, and time from the death of one to its replacement.
 
 Options:

@@ -1,4 +1,5 @@
-//! How soon many clients that wait for a change have heard of it.
+//! How soon many that wait for a change have heard of it: agents, which are told of every change of
+//! the catalog on their streams, and clients with a blocking read each, which ask anew at once.
 
 use std::time::Duration;
 
@@ -10,9 +11,10 @@ use tokio::time::Instant;
 
 use crate::BenchError;
 use crate::cluster::Cluster;
+use crate::fleet::Fleet;
 use crate::options::Options;
 use crate::report::{Report, Spread, progress};
-use crate::wire::{self, Connection};
+use crate::wire::{self, Line};
 
 /// How long all watchers may take.
 const HEARD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -20,25 +22,74 @@ const HEARD_TIMEOUT: Duration = Duration::from_secs(30);
 const REST: Duration = Duration::from_millis(1500);
 /// The watched key.
 const PATH: &str = "/v1/kv/watched";
+/// Where services are entered.
+const REGISTER_PATH: &str = "/v1/catalog/register";
 
-/// Changes one key that everybody waits for.
+/// Measures both, one after the other.
 pub(crate) async fn run(options: &Options) -> Result<Report, BenchError> {
     let watchers: usize = options.number("watchers", 5000)?;
     let changes: usize = options.number("changes", 20)?;
     let servers: usize = options.number("servers", 3)?;
     let mut cluster = Cluster::start(servers, &options.directory()).await?;
+    let mut report = Report::default();
+    agents(&mut cluster, watchers, changes, &mut report).await?;
+    Box::pin(reads(&mut cluster, watchers, changes, &mut report)).await?;
+    Ok(report)
+}
+
+/// Changes a service, of which all agents are told.
+async fn agents(
+    cluster: &mut Cluster,
+    watchers: usize,
+    changes: usize,
+    report: &mut Report,
+) -> Result<(), BenchError> {
     let leader = cluster.leader().await?;
     let leader = cluster.servers[leader].consul;
+    let tasks = Tasks::new();
+    let addresses: Vec<_> = cluster.servers.iter().map(|server| server.rpc).collect();
+    let mut fleet = Fleet::start(watchers, &addresses, &tasks).await?;
+    let (mut receipts, mut last) = (Vec::new(), Vec::new());
+    for change in 0..=changes {
+        tokio::time::sleep(REST).await;
+        fleet.forget_changes();
+        let start = Instant::now();
+        register(leader, change).await?;
+        let told = fleet.changed(HEARD_TIMEOUT).await?;
+        let times: Vec<_> =
+            told.into_iter().map(|at| at.saturating_duration_since(start)).collect();
+        progress(&format!("change {change} of {changes} was told to all agents"));
+        // The first one also brings what servers say of themselves when they begin.
+        if change > 0 {
+            last.push(Spread::of(&times).max);
+            receipts.extend(times);
+        }
+    }
+    report.add_durations(&format!("change of a service → each of {watchers} agents"), &receipts);
+    report.add_durations("change of a service → the last of them", &last);
+    Ok(())
+}
+
+/// Changes one key that everybody waits for.
+async fn reads(
+    cluster: &mut Cluster,
+    watchers: usize,
+    changes: usize,
+    report: &mut Report,
+) -> Result<(), BenchError> {
+    let leader = cluster.leader().await?;
+    let leader = cluster.servers[leader].consul;
+    let servers = cluster.servers.len();
     write(leader, 0).await?;
     let tasks = Tasks::new();
     let (told, mut heard) = mpsc::channel(watchers.max(1));
     for number in 0..watchers {
         let address = cluster.servers[number % servers].consul;
-        let connection = Connection::open(address, &tasks).await?;
+        let line = Line::open(address).await?;
         let told = told.clone();
         tasks.spawn("watcher", Fate::Ends, async move {
             // One that fails is missed below.
-            drop(watch(connection, told).await);
+            drop(watch(line, told).await);
         });
     }
     drop(told);
@@ -61,10 +112,24 @@ pub(crate) async fn run(options: &Options) -> Result<Report, BenchError> {
         last.push(Spread::of(&times).max);
         receipts.extend(times);
     }
-    let mut report = Report::default();
-    report.add_durations(&format!("change → each of {watchers} watchers"), &receipts);
-    report.add_durations("change → the last of them", &last);
-    Ok(report)
+    report.add_durations(&format!("change of a key → each of {watchers} reads"), &receipts);
+    report.add_durations("change of a key → the last of them", &last);
+    Ok(())
+}
+
+/// Enters a service that has another address with every change.
+async fn register(leader: std::net::SocketAddr, number: usize) -> Result<(), BenchError> {
+    let [.., high, low] = number.to_be_bytes();
+    let service = serde_json::json!({
+        "Node": "bench-watched", "Address": "127.0.0.1",
+        "Service": { "Service": "watched", "Address": format!("127.9.{high}.{low}"), "Port": 80 },
+    });
+    let body = Bytes::from(service.to_string());
+    let answer = wire::once(leader, Method::PUT, REGISTER_PATH, body, HEARD_TIMEOUT).await?;
+    if answer.status.is_success() {
+        return Ok(());
+    }
+    Err(BenchError::Failed(format!("service refused: {}", answer.status)))
 }
 
 async fn write(leader: std::net::SocketAddr, number: usize) -> Result<(), BenchError> {
@@ -77,17 +142,13 @@ async fn write(leader: std::net::SocketAddr, number: usize) -> Result<(), BenchE
 }
 
 /// Waits for changes and says when each came.
-async fn watch(mut connection: Connection, told: mpsc::Sender<Instant>) -> Result<(), BenchError> {
-    let mut index = connection.send(Method::GET, PATH, Bytes::new()).await?.index;
+async fn watch(mut line: Line, told: mpsc::Sender<Instant>) -> Result<(), BenchError> {
+    let mut index = line.ask(PATH).await?.index;
     loop {
-        let path = format!("{PATH}?index={index}&wait=5m");
-        let answer = connection.send(Method::GET, &path, Bytes::new()).await?;
-        if !answer.status.is_success() {
-            return Err(BenchError::Failed(format!("{}", answer.status)));
-        }
-        if answer.index > index && told.send(Instant::now()).await.is_err() {
+        let heard = line.ask(&format!("{PATH}?index={index}&wait=5m")).await?;
+        if heard.index > index && told.send(heard.at).await.is_err() {
             return Ok(());
         }
-        index = answer.index;
+        index = heard.index;
     }
 }

@@ -10,9 +10,16 @@ use http_body_util::{BodyExt, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 use crate::BenchError;
+
+/// What an answer on a [`Line`] takes, usually.
+const LINE_BYTES: usize = 1024;
+/// How many headers such an answer may have.
+const LINE_HEADERS_MAX: usize = 32;
 
 /// One connection.
 #[derive(Debug)]
@@ -25,8 +32,6 @@ pub(crate) struct Connection {
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    /// The index that it was read at; zero if it names none.
-    pub(crate) index: u64,
     pub(crate) body: Bytes,
 }
 
@@ -64,14 +69,78 @@ impl Connection {
         let answer =
             self.sender.send_request(request).await.map_err(|why| failed(why.to_string()))?;
         let status = answer.status();
-        let headers = answer.headers();
-        let index = ["x-consul-index", "x-nomad-index"]
-            .into_iter()
-            .find_map(|name| headers.get(name)?.to_str().ok()?.parse().ok())
-            .unwrap_or(0);
         let body = answer.into_body().collect().await.map_err(|why| failed(why.to_string()))?;
-        Ok(Answer { status, index, body: body.to_bytes() })
+        Ok(Answer { status, body: body.to_bytes() })
     }
+}
+
+/// A connection for a client that is one of thousands on the machine that is measured: it costs
+/// little more than the calls of the kernel.
+#[derive(Debug)]
+pub(crate) struct Line {
+    stream: TcpStream,
+    address: SocketAddr,
+    received: Vec<u8>,
+}
+
+/// What came on a [`Line`].
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Heard {
+    /// The index of the answer.
+    pub(crate) index: u64,
+    /// When its first bytes were there.
+    pub(crate) at: Instant,
+}
+
+impl Line {
+    /// Connects.
+    pub(crate) async fn open(address: SocketAddr) -> Result<Self, BenchError> {
+        let stream = TcpStream::connect(address).await;
+        let stream = stream
+            .map_err(|why| BenchError::Failed(format!("cannot connect to {address}: {why}")))?;
+        Ok(Self { stream, address, received: Vec::with_capacity(LINE_BYTES) })
+    }
+
+    /// Reads a page and waits for the whole of it.
+    pub(crate) async fn ask(&mut self, path: &str) -> Result<Heard, BenchError> {
+        let address = self.address;
+        let failed = |why: String| BenchError::Failed(format!("{address} {path}: {why}"));
+        let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        let sent = self.stream.write_all(request.as_bytes()).await;
+        sent.map_err(|why| failed(why.to_string()))?;
+        self.received.clear();
+        let mut first = None;
+        loop {
+            let length = self.stream.read_buf(&mut self.received).await;
+            let length = length.map_err(|why| failed(why.to_string()))?;
+            let at = *first.get_or_insert_with(Instant::now);
+            if let Some(index) = whole(&self.received).map_err(failed)? {
+                return Ok(Heard { index, at });
+            }
+            if length == 0 {
+                return Err(failed("cut off".to_owned()));
+            }
+        }
+    }
+}
+
+/// The index of an answer, once all of it is there.
+fn whole(bytes: &[u8]) -> Result<Option<u64>, String> {
+    let mut headers = [httparse::EMPTY_HEADER; LINE_HEADERS_MAX];
+    let mut answer = httparse::Response::new(&mut headers);
+    let parsed = answer.parse(bytes).map_err(|why| why.to_string())?;
+    let httparse::Status::Complete(head) = parsed else { return Ok(None) };
+    if answer.code != Some(200) {
+        return Err(format!("status {:?}", answer.code));
+    }
+    let number = |name: &str| {
+        let header = answer.headers.iter().find(|header| header.name.eq_ignore_ascii_case(name));
+        let text = header.and_then(|header| std::str::from_utf8(header.value).ok());
+        text.and_then(|text| text.parse::<u64>().ok()).ok_or_else(|| format!("no {name}"))
+    };
+    let body = usize::try_from(number("content-length")?).map_err(|why| why.to_string())?;
+    let index = number("x-consul-index")?;
+    Ok((bytes.len() >= head + body).then_some(index))
 }
 
 /// One request on a connection of its own.

@@ -34,7 +34,8 @@ pub(crate) struct TooSlow;
 /// A request's body that may not be too slow.
 pub(crate) struct TimedBody<B> {
     inner: B,
-    pause: Pin<Box<Sleep>>,
+    /// Made when there is something to wait for: most bodies come with their head.
+    pause: Option<Pin<Box<Sleep>>>,
     pause_max: Duration,
     began: Instant,
     bytes: u64,
@@ -42,9 +43,7 @@ pub(crate) struct TimedBody<B> {
 
 impl<B> TimedBody<B> {
     pub(crate) fn new(inner: B, pause_max: Duration) -> Self {
-        let began = Instant::now();
-        let pause = Box::pin(tokio::time::sleep(pause_max));
-        Self { inner, pause, pause_max, began, bytes: 0 }
+        Self { inner, pause: None, pause_max, began: Instant::now(), bytes: 0 }
     }
 }
 
@@ -70,13 +69,16 @@ where
                 if is_too_slow(this.bytes, took) {
                     return Poll::Ready(Some(Err(TooSlow.into())));
                 }
-                this.pause.as_mut().reset(now + this.pause_max);
+                this.pause = None;
                 Poll::Ready(Some(Ok(frame)))
             }
             Poll::Ready(Some(Err(error))) => Poll::Ready(Some(Err(error.into()))),
             Poll::Ready(None) => Poll::Ready(None),
             Poll::Pending => {
-                ready!(this.pause.as_mut().poll(context));
+                let pause_max = this.pause_max;
+                let pause =
+                    this.pause.get_or_insert_with(|| Box::pin(tokio::time::sleep(pause_max)));
+                ready!(pause.as_mut().poll(context));
                 Poll::Ready(Some(Err(TooSlow.into())))
             }
         }

@@ -8,13 +8,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_model::ServerId;
 use cos_platform::{Disk, Fate, Tasks};
-use openraft::ReadPolicy;
 use openraft::async_runtime::WatchReceiver;
 use openraft::errors::{
     ClientWriteError, Fatal, ForwardToLeader, LinearizableReadError, RaftError,
 };
+use openraft::{RaftMetrics, ReadPolicy, ServerState};
 use tokio::sync::{Mutex, watch};
-use tokio::time::{Sleep, sleep};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 use tokio_util::time::FutureExt as _;
 
 pub use incoming::HandleError;
@@ -29,7 +29,7 @@ use crate::network::{Network, Transport};
 use crate::recovery;
 use crate::snapshot::Snapshots;
 use crate::store::Store;
-use crate::types::{Engine, Payload, Types};
+use crate::types::{Engine, LogId, Payload, Types};
 
 mod incoming;
 mod members;
@@ -40,6 +40,9 @@ pub const PROPOSAL_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// How long a leader that was just elected may need until it takes proposals.
 const WARM_UP: Duration = Duration::from_secs(2);
+
+/// How often the indexes in the metrics are brought up to date while entries come.
+const INDEXES_EVERY: Duration = Duration::from_millis(10);
 
 /// How often within its lease a leader asks itself whether it has lost the majority.
 const LEASE_LOOKS: u32 = 4;
@@ -276,9 +279,12 @@ impl Raft {
         }
     }
 
-    /// The state of consensus here, as it changes.
+    /// The state of consensus here, as it changes from this call on.
     pub fn metrics(&self) -> watch::Receiver<Metrics> {
-        self.inner.metrics.clone()
+        let mut metrics = self.inner.metrics.clone();
+        // A clone has seen what the original has, which is nothing: it would find a change at once.
+        metrics.mark_unchanged();
+        metrics
     }
 
     /// On the leader: how long ago it heard of others, now.
@@ -349,10 +355,29 @@ pub(crate) struct Disks {
 ///
 /// A leader that no majority has answered for as long as its `lease` may have a successor that it
 /// does not know of. The engine takes no proposals then; here it is no leader at all.
+///
+/// That entries come and go is told now and then; what else changes, at once.
 async fn forward(engine: Engine, sender: watch::Sender<Metrics>, lease: Duration) {
     let mut source = engine.metrics();
     drop(engine);
+    let (mut known, mut tell_at) = (None, Instant::now());
     loop {
+        let is_news = {
+            let seen = source.borrow_and_update();
+            let what_matters = Some(Shape::of(&seen));
+            let is_news = what_matters != known;
+            known = what_matters;
+            is_news
+        };
+        if !is_news && Instant::now() < tell_at {
+            // Either arm may be dropped: all is looked at anew.
+            tokio::select! {
+                changed = source.changed() => if changed.is_err() { return },
+                () = sleep_until(tell_at) => {}
+            }
+            continue;
+        }
+        tell_at = Instant::now() + INDEXES_EVERY;
         let (now, was_told_to) = {
             let seen = source.borrow_and_update();
             let mut now = Metrics::of(&seen);
@@ -373,6 +398,34 @@ async fn forward(engine: Engine, sender: watch::Sender<Metrics>, lease: Duration
         tokio::select! {
             changed = source.changed() => if changed.is_err() { return },
             () = sleep(lease / LEASE_LOOKS), if may_lose_quorum => {}
+        }
+    }
+}
+
+/// What others wait for in the engine's metrics, as opposed to how far entries are.
+#[derive(PartialEq)]
+struct Shape {
+    term: u64,
+    leader: Option<ServerId>,
+    state: ServerState,
+    membership: Option<LogId>,
+    /// Whether an entry of this term is known to be committed, from which on a leader can do all
+    /// of its work.
+    has_begun: bool,
+    has_failed: bool,
+}
+
+impl Shape {
+    fn of(source: &RaftMetrics<Types>) -> Self {
+        Self {
+            term: source.current_term,
+            leader: source.current_leader,
+            state: source.state,
+            membership: *source.membership_config.log_id(),
+            has_begun: source
+                .local_committed
+                .is_some_and(|last| last.committed_leader_id().term == source.current_term),
+            has_failed: source.running_state.is_err(),
         }
     }
 }

@@ -20,12 +20,12 @@ use cos_platform::rpc::{Peer, RpcError, Who};
 use cos_platform::tls::Role;
 use cos_state::{ProposeError, State};
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{broadcast, mpsc, oneshot};
 
 use crate::access;
 use crate::dialogue;
+use crate::feeds::News;
 use crate::liveness::Sign;
-use crate::publish::{Batch, Events};
 use crate::reports::Report;
 use crate::shared::{Shared, new_id};
 use crate::wire;
@@ -223,21 +223,27 @@ async fn write(
     let mut pace = shared.pace.subscribe();
     let every = *pace.borrow_and_update();
     send(outbound, &welcome(shared, every, servers.clone())).await?;
-    let mut events: Events = shared.published.follow();
-    let mut told = tell_all(shared, id, outbound).await?;
+    let feed = shared.published.feed(id);
+    let (mut told, mut catalog) = tell_all(shared, id, outbound).await?;
     loop {
-        // Each arm may be dropped: batches stay in the channel, peers and pace in their watches.
+        // Each arm may be dropped: news stay in the feed and the channel, peers and pace in their
+        // watches.
         tokio::select! {
-            batch = events.recv() => match batch {
-                Ok(batch) if batch.is_reset => told = tell_all(shared, id, outbound).await?,
-                Ok(batch) => {
-                    tell_batch(&batch, told, id, outbound).await?;
-                    told = told.max(batch.index);
+            news = feed.next() => {
+                if news.has_gap {
+                    tracing::debug!(node = %id, "the agent is told everything anew");
+                    (told, catalog) = tell_all(shared, id, outbound).await?;
+                } else {
+                    tell(&news, told, id, outbound).await?;
+                    told = told.max(news.index);
                 }
+            }
+            news = catalog.recv() => match news {
+                // Agents ignore changes that their copy contains.
+                Ok(news) => outbound.send(news).await.map_err(|_gone| RpcError::Closed)?,
                 Err(RecvError::Lagged(missed)) => {
-                    tracing::debug!(node = %id, missed, "agent lagged behind, starting over");
-                    events = shared.published.follow();
-                    told = tell_all(shared, id, outbound).await?;
+                    tracing::debug!(node = %id, missed, "the agent lagged behind the catalog");
+                    (told, catalog) = tell_all(shared, id, outbound).await?;
                 }
                 Err(RecvError::Closed) => return Ok(()),
             },
@@ -268,35 +274,32 @@ fn welcome(
     ToAgent::Welcome { heartbeat_every, reconnect_spread, servers }
 }
 
-/// Tells everything and returns the index up to which it is told.
+/// Tells everything. Returns the index up to which it is told, and where changes of the catalog
+/// come from.
 async fn tell_all(
     shared: &Shared,
     id: NodeId,
     outbound: &mpsc::Sender<Bytes>,
-) -> Result<u64, RpcError> {
+) -> Result<(u64, broadcast::Receiver<Bytes>), RpcError> {
     let state = shared.published.state();
+    let (messages, catalog) = shared.published.join_catalog();
     send(outbound, &dialogue::everything(&state, id)).await?;
-    send(outbound, &ToAgent::CatalogAll(Box::new(state.catalog().clone()))).await?;
-    Ok(state.index())
+    for message in messages {
+        outbound.send(message).await.map_err(|_gone| RpcError::Closed)?;
+    }
+    Ok((state.index(), catalog))
 }
 
-async fn tell_batch(
-    batch: &Batch,
+async fn tell(
+    news: &News,
     told: u64,
     id: NodeId,
     outbound: &mpsc::Sender<Bytes>,
 ) -> Result<(), RpcError> {
-    if batch.index <= told {
-        return Ok(());
+    match dialogue::news(news.index, &news.events, told, id) {
+        Some(desired) if news.index > told => send(outbound, &desired).await,
+        _ => Ok(()),
     }
-    if let Some(desired) = dialogue::news(batch.index, &batch.events, told, id) {
-        send(outbound, &desired).await?;
-    }
-    // Agents ignore changes that their copy contains, so one encoding serves all of them.
-    if let Some(message) = batch.catalog_message() {
-        outbound.send(message).await.map_err(|_gone| RpcError::Closed)?;
-    }
-    Ok(())
 }
 
 async fn send(outbound: &mpsc::Sender<Bytes>, message: &ToAgent) -> Result<(), RpcError> {

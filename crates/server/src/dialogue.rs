@@ -15,6 +15,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use cos_model::catalog::CatalogChange;
 use cos_model::link::{AllocUpdate, ToAgent};
 use cos_model::node::{Node, NodeStatus};
 use cos_model::{AllocId, Allocation, EvalStatus, Evaluation, JobKey, NodeId, Timestamp, Trigger};
@@ -105,14 +106,17 @@ pub fn news(index: u64, events: &[(u64, Event)], told: u64, id: NodeId) -> Optio
     Some(ToAgent::Desired { generation: index, complete: false, allocs, removed })
 }
 
+/// The changes of the catalog among these events, each with its index.
+pub fn catalog_changes(events: &[(u64, Event)]) -> Vec<(u64, CatalogChange)> {
+    let of = |(index, event): &(u64, Event)| match event {
+        Event::CatalogChanged(change) => Some((*index, (**change).clone())),
+        _ => None,
+    };
+    events.iter().filter_map(of).collect()
+}
+
 /// The changes of the catalog as all agents are told, if there are any.
 pub fn catalog_news(events: &[(u64, Event)]) -> Option<ToAgent> {
-    let changes: Vec<_> = events
-        .iter()
-        .filter_map(|(index, event)| match event {
-            Event::CatalogChanged(change) => Some((*index, (**change).clone())),
-            _ => None,
-        })
-        .collect();
+    let changes = catalog_changes(events);
     (!changes.is_empty()).then_some(ToAgent::CatalogChanged(changes))
 }

@@ -67,8 +67,9 @@ async fn lead(
 ) {
     let mut metrics = shared.raft.metrics();
     let term = metrics.borrow_and_update().term;
+    let consensus = metrics.clone();
     let still_leads = || {
-        let now = shared.raft.metrics().borrow().clone();
+        let now = consensus.borrow();
         now.is_leader && now.term == term
     };
     if !catch_up(shared, stop, still_leads).await {

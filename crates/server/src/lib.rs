@@ -22,12 +22,14 @@ mod autopilot;
 pub mod blocked;
 mod bootstrap;
 pub mod broker;
+mod catalog_feed;
 pub mod config;
 pub mod deployments;
 pub mod dialogue;
 pub mod drain;
 pub mod duties;
 pub mod evals;
+mod feeds;
 pub mod follow_up;
 mod gossip;
 mod group;
@@ -47,6 +49,7 @@ mod rpc;
 mod server;
 pub mod sessions;
 mod shared;
+mod shares;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]
@@ -54,6 +57,7 @@ mod tests;
 mod transport;
 mod trust;
 mod vigil;
+mod waiters;
 mod wire;
 pub mod work;
 

@@ -4,23 +4,29 @@
 //!
 //! - A reader that was woken sees a state at least as new as what woke it.
 //! - Who follows the events misses none, or is told that it missed some and starts over.
+//! - A change costs those whom it concerns: readers wait by topic, agents are fed by node.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
+use cos_model::NodeId;
 use cos_model::catalog::Catalog;
 use cos_state::{Event, State, Topic};
+use futures_util::future::select_all;
 use tokio::sync::{broadcast, watch};
+use tokio_util::sync::CancellationToken;
 
-use crate::{dialogue, wire};
+use crate::catalog_feed::CatalogFeed;
+use crate::feeds::{Feeds, Reader};
+use crate::waiters::Waiters;
 
 /// How many batches a slow follower may lag behind before it starts over.
 const BATCHES_MAX: usize = 1024;
 
 /// What one round of applying made happen.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Batch {
     /// The index after it.
     pub(crate) index: u64,
@@ -28,28 +34,17 @@ pub(crate) struct Batch {
     pub(crate) events: Vec<(u64, Event)>,
     /// Whether the state was replaced whole, so that followers start over.
     pub(crate) is_reset: bool,
-    /// The changes of the catalog as all agents are sent them; encoded once.
-    catalog_message: OnceLock<Option<Bytes>>,
 }
 
 impl Batch {
     /// Makes a batch of events.
     pub(crate) fn new(index: u64, events: Vec<(u64, Event)>) -> Self {
-        Self { index, events, ..Self::default() }
+        Self { index, events, is_reset: false }
     }
 
     /// Makes a batch that says "start over".
     pub(crate) fn reset(index: u64) -> Self {
-        Self { index, is_reset: true, ..Self::default() }
-    }
-
-    /// The message that tells agents of the catalog's changes in this batch, if there are any.
-    pub(crate) fn catalog_message(&self) -> Option<Bytes> {
-        self.catalog_message.get_or_init(|| self.encode_catalog()).clone()
-    }
-
-    fn encode_catalog(&self) -> Option<Bytes> {
-        dialogue::catalog_news(&self.events).map(|message| wire::encode(&message))
+        Self { index, events: Vec::new(), is_reset: true }
     }
 }
 
@@ -63,6 +58,10 @@ pub(crate) struct Published {
     index: watch::Sender<u64>,
     catalog: watch::Sender<Arc<Catalog>>,
     batches: broadcast::Sender<Arc<Batch>>,
+    /// The catalog on its way to agents.
+    catalog_feed: CatalogFeed,
+    feeds: Feeds,
+    waiters: Waiters,
 }
 
 impl Published {
@@ -73,6 +72,9 @@ impl Published {
             index: watch::Sender::new(0),
             catalog: watch::Sender::new(Arc::default()),
             batches: broadcast::Sender::new(BATCHES_MAX),
+            catalog_feed: CatalogFeed::default(),
+            feeds: Feeds::default(),
+            waiters: Waiters::default(),
         }
     }
 
@@ -93,6 +95,15 @@ impl Published {
         });
         self.state.store(Arc::new(state));
         self.index.send_replace(index);
+        if batch.is_reset {
+            self.catalog_feed.reset();
+            self.feeds.reset();
+            self.waiters.call_all();
+        } else {
+            self.feeds.add(batch.index, &batch.events);
+            self.waiters.call(&batch.events);
+            self.catalog_feed.add(&batch.events);
+        }
         // Nobody may be following.
         drop(self.batches.send(Arc::new(batch)));
     }
@@ -100,6 +111,21 @@ impl Published {
     /// Follows the events from now on. Take a state after this call and skip what it contains.
     pub(crate) fn follow(&self) -> Events {
         self.batches.subscribe()
+    }
+
+    /// What an agent is sent of the catalog, and where it hears of changes from now on.
+    pub(crate) fn join_catalog(&self) -> (Vec<Bytes>, broadcast::Receiver<Bytes>) {
+        self.catalog_feed.join(|| Arc::clone(&self.catalog.borrow()))
+    }
+
+    /// Tells agents of the catalog's changes until the server stops.
+    pub(crate) async fn tell_catalog(&self, stop: CancellationToken) {
+        self.catalog_feed.run(stop).await;
+    }
+
+    /// Opens the feed of a node's agent. Take a state after this call and skip what it contains.
+    pub(crate) fn feed(&self, node: NodeId) -> Reader<'_> {
+        self.feeds.open(node)
     }
 
     /// A watch on the newest catalog.
@@ -114,18 +140,16 @@ impl Published {
 
     /// Returns once anything in one of the topics changed after `index`, or `wait` passed.
     pub(crate) async fn changed(&self, topics: &[Topic], index: u64, wait: Duration) {
-        let mut applied = self.index.subscribe();
+        let seat = self.waiters.enter(topics);
         let wait_for_change = async {
             loop {
-                applied.mark_unchanged();
+                let calls = seat.calls();
                 let state = self.state();
-                if topics.iter().any(|topic| state.topic_index(topic) > index) {
+                if calls.is_empty() || topics.iter().any(|topic| state.topic_index(topic) > index) {
                     return;
                 }
                 drop(state);
-                if applied.changed().await.is_err() {
-                    return;
-                }
+                select_all(calls).await;
             }
         };
         // Dropping the wait loses nothing: the caller reads the state anew either way.
@@ -147,7 +171,9 @@ mod tests {
     fn set(published: &Published, world: &mut World, key: &str) {
         let op = KvOp::Set { key: key.to_owned(), value: Vec::new(), flags: 0 };
         world.apply(Command::Kv { ops: vec![op] });
-        published.publish(world.state.clone(), Batch::new(world.state.index(), Vec::new()));
+        let index = world.state.index();
+        let events = vec![(index, Event::KvChanged(key.into()))];
+        published.publish(world.state.clone(), Batch::new(index, events));
     }
 
     #[tokio::test]

@@ -30,6 +30,7 @@ use crate::peers_file::PeersFile;
 use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::shared::{FORMAT_TAG, Shared, new_id};
+use crate::shares::Shares;
 use crate::transport::RaftTransport;
 use crate::trust::{self, AuthorityStatus, Members, TrustError};
 use crate::wire::{GroupAnswer, GroupAsk};
@@ -127,6 +128,7 @@ impl Server {
             raft,
             healths: watch::Sender::default(),
             proposals: Proposals::new(ProposerId::from_bits(new_id())),
+            confirmations: Shares::default(),
             client: Client::secured(security.clone()),
             members: Members::default(),
             gossip,
@@ -318,6 +320,10 @@ fn spawn_tasks(
 ) {
     let tasks = &shared.tasks;
     tasks.spawn("heartbeats", Fate::Vital, Box::pin(liveness::run(Arc::clone(shared), signs)));
+    let (telling, stop) = (Arc::clone(shared), tasks.stopping());
+    tasks.spawn("catalog news", Fate::Vital, async move {
+        telling.published.tell_catalog(stop).await;
+    });
     tasks.spawn("reports", Fate::Vital, Box::pin(reports::run(Arc::clone(shared), reports)));
     tasks.spawn("leader", Fate::Vital, Box::pin(leader::run(Arc::clone(shared), liveness)));
     tasks.spawn("consensus", Fate::Vital, Box::pin(watch_consensus(Arc::clone(shared))));

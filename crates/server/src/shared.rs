@@ -34,6 +34,7 @@ use crate::liveness::Sign;
 use crate::proposals::Proposals;
 use crate::publish::Published;
 use crate::reports::Report;
+use crate::shares::Shares;
 use crate::trust::Members;
 use crate::wire::{self, Answer, Confirmed, Liveness, Proposed};
 
@@ -60,6 +61,8 @@ pub(crate) struct Shared {
     pub(crate) published: Arc<Published>,
     pub(crate) raft: Raft,
     pub(crate) proposals: Proposals,
+    /// Confirmations of who leads, one for all that ask at the same time.
+    pub(crate) confirmations: Shares<Option<u64>>,
     /// How the servers do, as this one has seen them while it led.
     pub(crate) healths: watch::Sender<Healths>,
     pub(crate) client: Client,
@@ -185,6 +188,9 @@ impl Shared {
     /// nothing about itself and is passed over.
     fn check_format(&self, command: &Command) -> Result<(), Refused> {
         let format = format_of(command);
+        if format <= cos_state::FIRST_FORMAT {
+            return Ok(());
+        }
         let members = self.members();
         let peers = self.gossip.peers();
         let too_old = peers.iter().find(|peer| {
@@ -207,7 +213,8 @@ impl Shared {
         let mut wait = FIRST_WAIT;
         loop {
             metrics.mark_unchanged();
-            if let Some(index) = self.confirmed_index().await {
+            // What is confirmed after this call began serves every call that began before.
+            if let Some(index) = self.confirmations.share(|| self.confirmed_index()).await {
                 return self.applied(index, deadline).await;
             }
             if self.tasks.stopping().is_cancelled() {

@@ -32,10 +32,14 @@ impl Transport for RaftTransport {
         body: Bytes,
         timeout: Duration,
     ) -> Result<Bytes, TransportError> {
-        self.client.call(address, method, body, timeout).await.map_err(|error| match error {
-            RpcError::Unreachable(why) => TransportError::Unreachable(why),
-            RpcError::Timeout | RpcError::Refused(_) | RpcError::Closed => {
-                TransportError::Failed(error.to_string())
+        let answered = self.client.call(address, method, body, timeout).await;
+        answered.map_err(|error| {
+            tracing::debug!(address, method, %error, "message of the consensus lost");
+            match error {
+                RpcError::Unreachable(why) => TransportError::Unreachable(why),
+                RpcError::Timeout | RpcError::Refused(_) | RpcError::Closed => {
+                    TransportError::Failed(error.to_string())
+                }
             }
         })
     }

@@ -27,17 +27,19 @@ pub(crate) async fn run(shared: Arc<Shared>) {
     // A connection of its own, which nobody else breaks or waits on.
     let client = Client::secured(shared.config.security.rpc());
     let stop = shared.tasks.stopping();
+    let mut missed = None;
     loop {
         // Either arm may be dropped: nothing is lost but a stream that is opened again.
         tokio::select! {
-            () = watch_one(&shared, &client) => {}
+            () = watch_one(&shared, &client, &mut missed) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Watches one leader until it is gone or another one leads.
-async fn watch_one(shared: &Shared, client: &Client) {
+/// Watches one leader until it is gone or another one leads. `missed` is the leader, with its term,
+/// that could not be reached and is suspected for that already.
+async fn watch_one(shared: &Shared, client: &Client, missed: &mut Option<(ServerId, u64)>) {
     let mut metrics = shared.raft.metrics();
     let Some((leader, address)) = shared.other_leader() else {
         if metrics.changed().await.is_err() {
@@ -45,9 +47,19 @@ async fn watch_one(shared: &Shared, client: &Client) {
         }
         return;
     };
-    let Ok((keep, mut ended)) = client.stream(&address, wire::LEADER_WATCH).await else {
-        tokio::time::sleep(RETRY_WAIT).await;
-        return;
+    let (keep, mut ended) = match client.stream(&address, wire::LEADER_WATCH).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            // It may have died before it could be watched. One hint per term: who cannot reach a
+            // leader that the others hear would go on disturbing them.
+            let term = metrics.borrow().term;
+            let is_gone = matches!(error, RpcError::Unreachable(_));
+            if is_gone && missed.replace((leader, term)) != Some((leader, term)) {
+                shared.raft.suspect(leader).await;
+            }
+            tokio::time::sleep(RETRY_WAIT).await;
+            return;
+        }
     };
     // Either arm may be dropped: the leader says nothing on this stream.
     tokio::select! {

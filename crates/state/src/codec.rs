@@ -26,7 +26,7 @@ use crate::digest::Digest;
 pub const FORMAT: u8 = 2;
 
 /// The format of what was there from the beginning.
-pub(crate) const FIRST_FORMAT: u8 = 1;
+pub const FIRST_FORMAT: u8 = 1;
 
 /// How many bytes a snapshot's checksum takes.
 const CHECKSUM_BYTES: usize = 8;

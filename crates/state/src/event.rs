@@ -8,6 +8,8 @@ use cos_model::{
     AllocId, Allocation, Deployment, DeploymentId, EvalId, Evaluation, JobKey, NodeId, SessionId,
 };
 
+use crate::control_plane::Topic;
+
 /// Something that happened at an index.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
@@ -56,4 +58,30 @@ pub enum Event {
     Restored,
     /// A join token or the certificate authority changed.
     TrustChanged,
+}
+
+impl Event {
+    /// Whether a topic may have another index after this. `false` is certain.
+    pub fn may_change(&self, topic: &Topic) -> bool {
+        match self {
+            Self::NodeChanged(_) | Self::NodeRemoved(_) => *topic == Topic::Nodes,
+            Self::JobChanged(_) | Self::JobRemoved(_) => *topic == Topic::Jobs,
+            Self::EvalChanged(_) | Self::EvalRemoved(_) => *topic == Topic::Evals,
+            Self::AllocPlanned(_) | Self::AllocReported(_) | Self::AllocRemoved { .. } => {
+                *topic == Topic::Allocs
+            }
+            Self::DeploymentChanged(_) | Self::DeploymentRemoved(_) => *topic == Topic::Deployments,
+            Self::CatalogChanged(_) => matches!(topic, Topic::Catalog | Topic::Service(_)),
+            Self::KvChanged(key) => {
+                matches!(topic, Topic::Kv(prefix) if key.starts_with(&**prefix))
+            }
+            Self::SessionRenewed(_) | Self::SessionEnded(_) | Self::LockDelayed(_) => {
+                *topic == Topic::Sessions
+            }
+            Self::SchedulerConfigChanged => *topic == Topic::SchedulerConfig,
+            Self::AutopilotConfigChanged => *topic == Topic::AutopilotConfig,
+            Self::Restored => true,
+            Self::TrustChanged => false,
+        }
+    }
 }

@@ -31,7 +31,7 @@ pub mod rollback;
 mod state;
 
 pub use autopilot::AutopilotConfig;
-pub use codec::{DecodeError, FORMAT, decode_request, encode_request, format_of};
+pub use codec::{DecodeError, FIRST_FORMAT, FORMAT, decode_request, encode_request, format_of};
 pub use command::{Command, Origin, Refused, Reply, Request, RestorePart, SchedulerConfig};
 pub use control_plane::{
     Committed, ControlPlane, Leadership, Member, MemberStatus, ProposeError, Topic,

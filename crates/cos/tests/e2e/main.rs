@@ -13,3 +13,4 @@ mod endurance;
 mod harness;
 mod identity;
 mod jobs;
+mod snapshot;

@@ -88,7 +88,10 @@ proptest! {
     /// Whoever waits on an object or a table is woken by exactly what changed it.
     #[test]
     fn every_change_carries_its_index(log in strategies::log()) {
-        replay(&log, |before, _, _, after| check_changes(before, after));
+        replay(&log, |before, _, applied, after| {
+            check_changes(before, after);
+            check_events(before, applied, after);
+        });
     }
 
     #[test]
@@ -350,6 +353,16 @@ fn check_changes(before: &State, after: &State) {
     changed.extend(gone.into_iter().filter(|(_, is)| *is).map(|(topic, _)| topic));
     for topic in changed {
         assert_eq!(after.topic_index(&topic), index, "{topic:?}");
+    }
+}
+
+/// Whoever waits for a topic is called by the events that may change it: none may change without.
+fn check_events(before: &State, applied: &Applied, after: &State) {
+    let keys = ["a", "a/b", "k"].map(|prefix| Topic::Kv(Arc::from(prefix)));
+    for topic in tables().into_iter().chain(keys).chain([Topic::AutopilotConfig]) {
+        let has_moved = before.topic_index(&topic) != after.topic_index(&topic);
+        let is_told = applied.events.iter().any(|event| event.may_change(&topic));
+        assert!(is_told || !has_moved, "{topic:?} changed, and nobody is told");
     }
 }
 
