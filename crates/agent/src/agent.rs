@@ -16,6 +16,7 @@ use cos_model::catalog::Catalog;
 use cos_model::id::ParseIdError;
 use cos_model::{AllocId, Node, Timestamp};
 use cos_platform::rpc::{Client, Security};
+use cos_platform::tls::Protocol;
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -97,7 +98,7 @@ pub async fn start(
         identity,
         node: node.clone(),
         catalog: read_copy(&config).await,
-        client: Client::secured(security),
+        client: Client::secured(security, Protocol::Agents),
     };
     let (link, desired) = Link::start(options, tasks);
     let name: Arc<str> = Arc::from(config.node_name.as_str());

@@ -9,6 +9,8 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -138,6 +140,8 @@ impl HttpBody for CountedBody {
 /// A socket whose other side has to take what is written.
 pub(crate) struct TimedStream<S> {
     inner: S,
+    /// Whether the other side sent anything.
+    pub(crate) heard: Arc<AtomicBool>,
     patience: Patience,
 }
 
@@ -149,7 +153,8 @@ struct Patience {
 
 impl<S> TimedStream<S> {
     pub(crate) fn new(inner: S, pause_max: Duration) -> Self {
-        Self { inner, patience: Patience { pause_max, waiting: None } }
+        let patience = Patience { pause_max, waiting: None };
+        Self { inner, heard: Arc::default(), patience }
     }
 }
 
@@ -215,7 +220,13 @@ impl<S: AsyncRead + Unpin> AsyncRead for TimedStream<S> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().inner).poll_read(context, buffer)
+        let this = self.get_mut();
+        let before = buffer.filled().len();
+        let outcome = Pin::new(&mut this.inner).poll_read(context, buffer);
+        if buffer.filled().len() > before {
+            this.heard.store(true, Ordering::Relaxed);
+        }
+        outcome
     }
 }
 

@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod middleware;
 pub mod page;
 pub mod params;
+mod refusals;
 pub mod reply;
 pub mod security;
 pub mod snapshot;

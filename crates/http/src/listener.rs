@@ -19,7 +19,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use cos_platform::tls::{Member, Web};
+use cos_platform::tls::{Member, Web, WebError};
 use cos_platform::{Fate, Tasks};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -33,6 +33,7 @@ use tower::ServiceExt;
 use crate::error::ApiError;
 use crate::guarded::{CountedBody, TimedBody, TimedStream};
 use crate::limits::{Admission, Limits, Place, Waiting};
+use crate::refusals::Refusals;
 
 /// How long a client may take to send the head of a request after its first. It also closes idle
 /// connections.
@@ -80,12 +81,19 @@ struct Site {
     web: Web,
     limits: Limits,
     tasks: Tasks,
+    refusals: Arc<Refusals>,
 }
 
 /// Starts to serve a router on a socket, secured as `web` says. Returns at once; the tasks end when
 /// `tasks` stop.
 pub fn serve(listener: TcpListener, router: Router, web: Web, limits: &Limits, tasks: &Tasks) {
-    let site = Site { router, web, limits: limits.clone(), tasks: tasks.clone() };
+    let site = Site {
+        router,
+        web,
+        limits: limits.clone(),
+        tasks: tasks.clone(),
+        refusals: Arc::new(Refusals::new()),
+    };
     tasks.spawn("http listener", Fate::Vital, accept(listener, site));
 }
 
@@ -126,6 +134,13 @@ fn take(site: &Site, stream: TcpStream, peer: SocketAddr, turned_away: &Arc<Sema
             site.tasks.spawn("http connection", Fate::Ends, connection);
         }
         Err(admission) => {
+            site.refusals.tell(
+                peer,
+                match admission {
+                    Admission::Full => "there are too many connections",
+                    _ => "its address has too many connections",
+                },
+            );
             // Telling is a courtesy: in the clear, as a handshake costs more, and not under a flood.
             let Ok(permit) = Arc::clone(turned_away).try_acquire_owned() else { return };
             site.tasks.spawn("http refusal", Fate::Ends, async move {
@@ -173,11 +188,10 @@ async fn connection(site: Site, stream: TcpStream, peer: SocketAddr, place: Plac
     };
     let (stream, member) = match secured {
         Ok(secured) => secured,
-        Err(error) => {
-            tracing::debug!(%peer, %error, "connection turned away");
-            return;
-        }
+        Err(WebError::Silent) => return,
+        Err(error) => return site.refusals.tell(peer, &error.to_string()),
     };
+    let refusals = site.refusals;
     let spoke = Arc::new(AtomicBool::new(false));
     let handler = Arc::new(Handler {
         router: site.router,
@@ -192,7 +206,9 @@ async fn connection(site: Site, stream: TcpStream, peer: SocketAddr, place: Plac
         async move { Ok::<_, Infallible>(handler.answer(request).await) }
     });
     let builder = builder();
-    let stream = TokioIo::new(TimedStream::new(stream, settings.write_pause));
+    let stream = TimedStream::new(stream, settings.write_pause);
+    let heard = Arc::clone(&stream.heard);
+    let stream = TokioIo::new(stream);
     let serving = builder.serve_connection_with_upgrades(stream, service);
     let mut serving = std::pin::pin!(serving);
     let silent = async {
@@ -205,7 +221,9 @@ async fn connection(site: Site, stream: TcpStream, peer: SocketAddr, place: Plac
     let outcome = tokio::select! {
         outcome = serving.as_mut() => outcome,
         () = silent => {
-            tracing::debug!(%peer, "connection without a request closed");
+            if heard.load(Ordering::Relaxed) {
+                refusals.tell(peer, "it sent half a request and no more");
+            }
             return;
         }
         () = evicted.cancelled() => {
@@ -218,7 +236,7 @@ async fn connection(site: Site, stream: TcpStream, peer: SocketAddr, place: Plac
         }
     };
     if let Err(error) = outcome {
-        tracing::debug!(%peer, %error, "connection ended early");
+        refusals.ended(peer, &*error);
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use cos_platform::rpc::{Client, RpcError, Security};
-use cos_platform::tls::{Credentials, Identity, Role, TlsError, Trust};
+use cos_platform::tls::{Credentials, Identity, Protocol, Role, TlsError, Trust};
 use rustls::pki_types::CertificateDer;
 use serde::{Deserialize, Serialize};
 
@@ -76,7 +76,7 @@ pub enum JoinError {
 /// Asks each of these servers in turn, once. `now` is in seconds since 1970.
 pub async fn join(addresses: &[String], joiner: &Joiner, now: u64) -> Result<Joined, JoinError> {
     let identity = Identity::new(&credentials(joiner, now))?;
-    let client = Client::secured(Security::Tls { identity, upgrading: false });
+    let client = Client::secured(Security::Tls { identity, upgrading: false }, Protocol::Agents);
     let token = match &joiner.proof {
         Proof::Token(token) => Some((token.id, token.secret.to_vec())),
         Proof::Shared(_) => None,

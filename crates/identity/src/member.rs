@@ -3,8 +3,8 @@
 //! # Invariants
 //!
 //! - A renewed certificate is durable before it is used, and the key goes with it.
-//! - What the servers say of the authority is looked at every [`LOOK_EVERY`], so that a new one is
-//!   believed long before the old one is dropped.
+//! - What the servers say of the authority is looked at every [`LOOK_EVERY`], or more often where
+//!   certificates live short, so that a new one is believed long before the old one is dropped.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_platform::Clock;
 use cos_platform::rpc::{Client, Security};
-use cos_platform::tls::{Credentials, Identity, Role, Trust};
+use cos_platform::tls::{Credentials, Identity, Protocol, Role, Trust};
 use serde::{Deserialize, Serialize};
 use tokio_util::sync::CancellationToken;
 
@@ -21,8 +21,12 @@ use crate::disk::{DiskError, Folder};
 use crate::keeper::{self, KeeperError};
 use crate::wire::{self, Grant, KeyProof, RenewRequest, Renewed};
 
-/// How often the servers are asked whether anything changed.
+/// How often the servers are asked whether anything changed…
 const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// …and into how many parts the life of a certificate is divided at least by these looks: two of
+/// them are left after it is due.
+const LOOKS_MIN: u64 = 6;
 
 /// How long an answer may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
@@ -105,12 +109,13 @@ impl ClientMember {
         stop: CancellationToken,
     ) {
         let identity = self.identity();
-        let client = Client::secured(Security::Tls { identity, upgrading: false });
+        let client =
+            Client::secured(Security::Tls { identity, upgrading: false }, Protocol::Agents);
         let mut was_warned = false;
         loop {
             // Either arm may be dropped: both only wait.
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = tokio::time::sleep(self.look_every()) => {}
                 () = stop.cancelled() => return,
             }
             match self.look(&client, &servers()).await {
@@ -188,6 +193,12 @@ impl ClientMember {
             introduction: None,
         })?;
         Ok(())
+    }
+
+    fn look_every(&self) -> Duration {
+        let grant = self.grant();
+        let part = grant.until.saturating_sub(grant.from) / LOOKS_MIN;
+        LOOK_EVERY.min(Duration::from_secs(part.max(1)))
     }
 
     fn due(&self) -> u64 {

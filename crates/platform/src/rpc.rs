@@ -60,6 +60,9 @@ const STRANGER_CONCURRENT_MAX: u32 = 4;
 const STRANGER_TIME_MAX: Duration = Duration::from_secs(30);
 /// How many of them are served together.
 const STRANGERS_MAX: usize = 64;
+/// How long a connection may rest before its first call. Callers connect when they have something to
+/// ask, so one that does not is half a peer, or none.
+const FIRST_CALL_WAIT: Duration = Duration::from_secs(30);
 /// How many connections may be made at the same moment whose peer is not known yet.
 const ADMISSIONS_MAX: usize = 1024;
 /// How many connections are held in all.

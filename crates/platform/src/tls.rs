@@ -9,6 +9,8 @@
 //!   resumed, so that an expired or retired certificate ends with its connection.
 //! - Only a certificate that names the role of a server is accepted where a server is called,
 //!   whoever issued it ([`name`]).
+//! - A caller says in the handshake which [`Protocol`] it speaks, and that of servers is spoken with
+//!   servers only: whoever else asks for it is refused before the handshake ends.
 //!
 //! # Deliberately absent
 //!
@@ -21,6 +23,7 @@ use arc_swap::ArcSwapOption;
 use rustls::crypto::CryptoProvider;
 use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::version::TLS13;
@@ -30,12 +33,14 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
 pub use name::{Home, Member, Role};
+pub use protocol::Protocol;
 pub use reason::{handshake_failure, refusal};
 pub use stream::MaybeTls;
-pub(crate) use stream::{first_byte, is_tls, linger};
+pub(crate) use stream::{alert, first_byte, is_tls, linger};
 pub use web::{Web, WebError, WebSettings};
 
 mod name;
+mod protocol;
 mod reason;
 mod stream;
 mod verify;
@@ -47,9 +52,6 @@ pub const MEMBER_NAME: &str = "member.cos.internal";
 
 /// The name under which an agent asks that knows nothing but a key that all agents share.
 pub const INTRODUCTION_NAME: &str = "introduction.cos.internal";
-
-/// What the rpc protocol calls itself in the handshake.
-const PROTOCOL: &[u8] = b"h2";
 
 /// Certificates with their key.
 #[derive(Debug)]
@@ -112,12 +114,16 @@ pub struct Identity {
 /// What is made of [`Credentials`] once, for all connections.
 #[derive(Debug)]
 pub(crate) struct Configs {
-    /// To call servers.
-    pub(crate) to_server: Arc<ClientConfig>,
+    /// To call servers, as a server…
+    as_server: Arc<ClientConfig>,
+    /// …and as any other agent.
+    as_agent: Arc<ClientConfig>,
     /// To call any member.
-    pub(crate) to_member: Arc<ClientConfig>,
-    /// To be called; absent without an own certificate.
-    pub(crate) server: Option<Arc<ServerConfig>>,
+    to_member: Arc<ClientConfig>,
+    /// To be called by servers; absent without an own certificate.
+    by_servers: Option<Arc<ServerConfig>>,
+    /// To be called by anybody.
+    by_agents: Option<Arc<ServerConfig>>,
     /// The same for HTTP.
     pub(crate) web: Option<Arc<ServerConfig>>,
     /// The roots of members, to tell them from those who are only introduced.
@@ -153,10 +159,18 @@ impl Identity {
         Ok(MaybeTls::Tls(Box::new(stream.into())))
     }
 
-    /// Calls a server over a fresh connection.
-    pub(crate) async fn call_server(&self, stream: TcpStream) -> io::Result<MaybeTls> {
+    /// Calls a server over a fresh connection, to speak this protocol.
+    pub(crate) async fn call_server(
+        &self,
+        stream: TcpStream,
+        protocol: Protocol,
+    ) -> io::Result<MaybeTls> {
         let configs = self.configs().ok_or_else(not_joined)?;
-        let connector = TlsConnector::from(Arc::clone(&configs.to_server));
+        let config = match protocol {
+            Protocol::Servers => &configs.as_server,
+            Protocol::Agents => &configs.as_agent,
+        };
+        let connector = TlsConnector::from(Arc::clone(config));
         let mut stream = connector.connect(asked(configs.asked_name), stream).await?;
         // A server speaks first. Whether it accepts our certificate is only known from what it says.
         if stream.fill_buf().await?.is_empty() {
@@ -187,22 +201,36 @@ impl Configs {
             Trust::Introduction(_) => INTRODUCTION_NAME,
             Trust::Roots(_) | Trust::Fingerprint(_) => MEMBER_NAME,
         };
-        let client = |role| client(&credentials.trust, roots.as_ref(), own.as_ref(), role);
+        let client =
+            |protocol| Arc::new(client(&credentials.trust, roots.as_ref(), own.as_ref(), protocol));
         let introduction = credentials.introduction.as_ref();
-        let server = match (&own, &roots) {
+        let server = |protocol| match (&own, &roots) {
             (Some(own), Some(roots)) => {
-                Some(Arc::new(server(own, roots.clone(), introduction, &provider)?))
+                server(own, roots.clone(), introduction, protocol, &provider)
+                    .map(Arc::new)
+                    .map(Some)
             }
-            _ => None,
+            _ => Ok(None),
         };
+        let by_agents = server(Protocol::Agents)?;
         Ok(Self {
-            to_server: Arc::new(client(Some(Role::Server))),
-            to_member: Arc::new(client(None)),
-            web: server.as_deref().map(web::for_members),
-            server,
+            as_server: client(Some(Protocol::Servers)),
+            as_agent: client(Some(Protocol::Agents)),
+            to_member: client(None),
+            by_servers: server(Protocol::Servers)?,
+            web: by_agents.as_deref().map(web::for_members),
+            by_agents,
             roots: introduction.and(roots),
             asked_name,
         })
+    }
+
+    /// How a caller that asked for a protocol is answered; `None` without an own certificate.
+    pub(crate) fn called(&self, protocol: Protocol) -> Option<Arc<ServerConfig>> {
+        match protocol {
+            Protocol::Servers => self.by_servers.clone(),
+            Protocol::Agents => self.by_agents.clone(),
+        }
     }
 
     /// Whether a chain leads to a root of members, and not only to that of an introduction.
@@ -211,14 +239,14 @@ impl Configs {
     }
 }
 
-/// The configuration to call with.
+/// The configuration to call a server with, or any member where no protocol is named.
 fn client(
     trust: &Trust,
     roots: Option<&RootCertStore>,
     own: Option<&Arc<CertifiedKey>>,
-    role: Option<Role>,
+    protocol: Option<Protocol>,
 ) -> ClientConfig {
-    let verifier = verify::Members::new(trust, roots, role);
+    let verifier = verify::Members::new(trust, roots, protocol.map(|_| Role::Server));
     let builder = ClientConfig::builder_with_provider(Arc::new(default_provider()))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
@@ -229,9 +257,7 @@ fn client(
         None => builder.with_no_client_auth(),
     };
     config.resumption = rustls::client::Resumption::disabled();
-    if role.is_some() {
-        config.alpn_protocols = vec![PROTOCOL.to_vec()];
-    }
+    config.alpn_protocols = protocol.iter().map(|protocol| protocol.alpn().to_vec()).collect();
     config
 }
 
@@ -240,19 +266,25 @@ fn server(
     own: &Arc<CertifiedKey>,
     mut roots: RootCertStore,
     introduction: Option<&(Certificate, CertificateDer<'static>)>,
+    protocol: Protocol,
     provider: &Arc<CryptoProvider>,
 ) -> Result<ServerConfig, TlsError> {
     let mut resolver = ByName { own: Arc::clone(own), introduction: None };
-    if let Some((certificate, root)) = introduction {
+    if protocol == Protocol::Agents
+        && let Some((certificate, root)) = introduction
+    {
         resolver.introduction = Some(certified(certificate, provider)?);
         roots.add(root.clone()).map_err(TlsError::Root)?;
     }
-    // Whoever shows nothing may ask to join; whoever shows something must show something good.
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
-            .allow_unauthenticated()
-            .build()
-            .map_err(TlsError::NoRoots)?;
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider));
+    let verifier: Arc<dyn ClientCertVerifier> = match protocol {
+        Protocol::Servers => {
+            Arc::new(verify::OnlyServers(builder.build().map_err(TlsError::NoRoots)?))
+        }
+        // Whoever shows nothing may ask to join; whoever shows something must show something good.
+        Protocol::Agents => builder.allow_unauthenticated().build().map_err(TlsError::NoRoots)?,
+    };
     let mut config = ServerConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(&[&TLS13])
         .expect("the provider has TLS 1.3")
@@ -260,7 +292,7 @@ fn server(
         .with_cert_resolver(Arc::new(resolver));
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
-    config.alpn_protocols = vec![PROTOCOL.to_vec()];
+    config.alpn_protocols = vec![protocol.alpn().to_vec()];
     Ok(config)
 }
 

@@ -231,8 +231,12 @@ impl Member {
                 return;
             }
         };
-        if let Err(error) = self.protocol.handle_data(&packet, &mut self.runtime) {
-            tracing::debug!(%from, %error, "gossip packet not understood");
+        match self.protocol.handle_data(&packet, &mut self.runtime) {
+            Ok(()) => {}
+            Err(foca::Error::Decode(_) | foca::Error::MalformedPacket) => {
+                self.complain(from, "it cannot be read");
+            }
+            Err(error) => tracing::debug!(%from, %error, "gossip packet not understood"),
         }
     }
 

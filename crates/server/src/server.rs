@@ -13,7 +13,7 @@ use bytes::Bytes;
 use cos_model::catalog::Catalog;
 use cos_model::{ProposerId, ServerId, Timestamp, version};
 use cos_platform::rpc::{self, Client};
-use cos_platform::tls::Role;
+use cos_platform::tls::{Protocol, Role};
 use cos_platform::{Clock, Fate, Tasks, entropy};
 use cos_raft::Raft;
 use cos_state::{
@@ -129,7 +129,7 @@ impl Server {
             healths: watch::Sender::default(),
             proposals: Proposals::new(ProposerId::from_bits(new_id())),
             confirmations: Shares::default(),
-            client: Client::secured(security.clone()),
+            client: Client::secured(security.clone(), Protocol::Servers),
             members: Members::default(),
             gossip,
             room: Semaphore::new(crate::shared::ROOM_KIB),

@@ -6,6 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use cos_model::ServerId;
 use cos_platform::rpc::{Client, RpcError, Security};
+use cos_platform::tls::Protocol;
 use cos_raft::{Transport, TransportError};
 
 /// Carries consensus messages on connections of their own, so that an election never waits behind
@@ -18,7 +19,7 @@ pub(crate) struct RaftTransport {
 impl RaftTransport {
     /// Makes one without connections.
     pub(crate) fn new(security: Security) -> Self {
-        Self { client: Client::secured(security) }
+        Self { client: Client::secured(security, Protocol::Servers) }
     }
 }
 

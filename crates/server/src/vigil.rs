@@ -14,6 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use cos_model::ServerId;
 use cos_platform::rpc::{Client, RpcError};
+use cos_platform::tls::Protocol;
 use tokio::sync::mpsc;
 
 use crate::shared::Shared;
@@ -25,7 +26,7 @@ const RETRY_WAIT: Duration = Duration::from_millis(100);
 /// Watches whoever leads until the server stops.
 pub(crate) async fn run(shared: Arc<Shared>) {
     // A connection of its own, which nobody else breaks or waits on.
-    let client = Client::secured(shared.config.security.rpc());
+    let client = Client::secured(shared.config.security.rpc(), Protocol::Servers);
     let stop = shared.tasks.stopping();
     let mut missed = None;
     loop {

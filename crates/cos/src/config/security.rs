@@ -50,7 +50,7 @@ pub(crate) enum Mode {
 }
 
 /// The shortest life of a certificate: renewal needs time to be tried again.
-const TTL_MIN: Duration = Duration::from_mins(1);
+const TTL_MIN: Duration = Duration::from_secs(10);
 
 /// Reads one `cluster` block.
 pub(super) fn cluster(settings: &mut ClusterSettings, fields: &mut Fields<'_>) {
@@ -64,7 +64,7 @@ pub(super) fn cluster(settings: &mut ClusterSettings, fields: &mut Fields<'_>) {
         if ttl < TTL_MIN {
             if let Some(entry) = fields.entry("certificate_ttl") {
                 let summary = "a certificate that lives so short is not renewed in time";
-                fields.report(entry.node.span, summary, "1m or longer");
+                fields.report(entry.node.span, summary, "10s or longer");
             }
         } else {
             settings.certificate_ttl = Some(ttl);

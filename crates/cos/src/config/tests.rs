@@ -62,7 +62,7 @@ fn mistakes_name_their_place() {
 fn what_would_be_unsafe_to_ignore_is_refused() {
     check_error("acl {\n  enabled = true\n}\n", &["1.hcl:1,1", "not supported yet"]);
     check_error("tls {\n  tls_min_version = \"tls10\"\n}\n", &["1.hcl:2,21", "tls12 or tls13"]);
-    check_error("cluster {\n  certificate_ttl = \"1s\"\n}\n", &["1.hcl:2,21", "1m or longer"]);
+    check_error("cluster {\n  certificate_ttl = \"1s\"\n}\n", &["1.hcl:2,21", "10s or longer"]);
     check_error("server {\n  encrypt = \"abc\"\n}\n", &["1.hcl:2,13", "no gossip key"]);
 }
 

@@ -12,7 +12,7 @@ use cos_identity::secret::Derived;
 use cos_identity::wire::ServerSecrets;
 use cos_identity::{Authority, Folder, Keeper, Settings, authority};
 use cos_platform::rpc::{Client, Peer, RpcError, Security, Service, Who, serve};
-use cos_platform::tls::{Certificate, Credentials, Identity, Role, Trust};
+use cos_platform::tls::{Certificate, Credentials, Identity, Protocol, Role, Trust};
 use cos_platform::{Fate, SystemClock, Tasks, entropy};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -122,10 +122,15 @@ impl Cluster {
         Self { authority, address, server, tasks }
     }
 
-    /// Calls with these credentials, and returns the answer or the error as text.
+    /// Calls with these credentials as an agent, and returns the answer or the error as text.
     async fn ask(&self, credentials: &Credentials) -> String {
+        self.ask_as(credentials, Protocol::Agents).await
+    }
+
+    async fn ask_as(&self, credentials: &Credentials, protocol: Protocol) -> String {
         let identity = Identity::new(credentials).unwrap();
-        self.ask_with(&Client::secured(Security::Tls { identity, upgrading: false })).await
+        let security = Security::Tls { identity, upgrading: false };
+        self.ask_with(&Client::secured(security, protocol)).await
     }
 
     async fn ask_with(&self, client: &Client) -> String {
@@ -216,11 +221,50 @@ async fn the_shared_key_introduces_and_no_more() {
 }
 
 #[tokio::test]
+async fn the_protocol_of_servers_is_spoken_with_servers_only() {
+    let derived = Derived::from_key(b"shared");
+    let authority = new_authority("c", 1);
+    let key = Key::draw();
+    let request = authority::Request {
+        public: key.public(),
+        role: Role::Server,
+        id: "x".to_owned(),
+        region: String::new(),
+        addresses: Vec::new(),
+    };
+    let chain = derived.introduction.issue(&request, HOUR, now(), &mut entropy::draw);
+    let roots = ders(&derived.introduction.certificates());
+    let (introduced, root) = (certificate(&chain, &key), roots[0].clone());
+    let server = Credentials {
+        introduction: Some((introduced.clone(), root.clone())),
+        ..member(&authority, Role::Server, "s", now())
+    };
+    let cluster = Cluster::serve(authority, Identity::new(&server).unwrap()).await;
+    let is = |role, id| member(&cluster.authority, role, id, now());
+    let trust = || Trust::Fingerprint(cluster.authority.fingerprint());
+    let ask =
+        async |credentials: Credentials| cluster.ask_as(&credentials, Protocol::Servers).await;
+    assert_eq!(ask(is(Role::Server, "s2")).await, "server s2");
+    check(&ask(is(Role::Client, "n")).await, "not of the role that this takes");
+    let stranger = Credentials { own: None, trust: trust(), introduction: None };
+    check(&ask(stranger).await, "none was shown");
+    // Whoever only knows the shared key may ask to join, as an agent, though its certificate says
+    // that it is going to be a server.
+    let introduced = Credentials { own: Some(introduced), trust: trust(), introduction: None };
+    check(&ask(introduced).await, "issued by another authority");
+    let expired = member(&cluster.authority, Role::Server, "s2", now() - 10 * HOUR.as_secs());
+    check(&ask(expired).await, "it has expired");
+    let foreign = member(&new_authority("other", 2), Role::Server, "s2", now());
+    check(&ask(Credentials { trust: trust(), ..foreign }).await, "issued by another authority");
+}
+
+#[tokio::test]
 async fn an_authority_is_replaced_under_connections_that_live() {
     let cluster = Cluster::start().await;
     let old = cluster.authority.clone();
     let caller = Identity::new(&member(&old, Role::Client, "n", now())).unwrap();
-    let client = Client::secured(Security::Tls { identity: caller, upgrading: false });
+    let client =
+        Client::secured(Security::Tls { identity: caller, upgrading: false }, Protocol::Agents);
     assert_eq!(cluster.ask_with(&client).await, "client n");
     let both = old.rotate(Seed([9; 32]), now(), &mut entropy::draw).unwrap();
     assert!(both.rotate(Seed([9; 32]), now(), &mut entropy::draw).is_err(), "one at a time");
@@ -264,7 +308,8 @@ async fn a_stranger_may_not_send_much() {
     let cluster = Cluster::start().await;
     let ask = async |credentials: &Credentials, bytes: usize| {
         let identity = Identity::new(credentials).unwrap();
-        let client = Client::secured(Security::Tls { identity, upgrading: false });
+        let client =
+            Client::secured(Security::Tls { identity, upgrading: false }, Protocol::Agents);
         let body = Bytes::from(vec![7; bytes]);
         client.call(&cluster.address, "length", body, PATIENCE).await
     };

@@ -4,16 +4,22 @@
 //!
 //! - Whoever has not proved anything yet holds no more than a socket and a handshake, for no longer
 //!   than [`ADMISSION_TIME_MAX`], and such connections are bounded in number by the caller.
-//! - Who is turned away hears it as an alert where the protocol has one.
+//! - Who is turned away hears it in its own protocol where that has words: as an alert of TLS, or as
+//!   an answer of HTTP.
+//! - Over TLS a caller names the [`Protocol`] that it speaks, and may show the certificate that
+//!   this takes. Which method it may call is decided later, by the service, once more.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::AlertDescription;
+use rustls::server::Acceptor;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 
 use super::{Peer, Security, Who};
-use crate::tls::{self, Configs, Identity, MaybeTls, Member};
+use crate::tls::{self, Configs, Identity, MaybeTls, Member, Protocol};
 
 /// How long a connection may take until its peer is known.
 pub(super) const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
@@ -21,12 +27,32 @@ pub(super) const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// What the protocol begins with in the clear.
 const PREFACE_FIRST_BYTE: u8 = b'P';
 
+/// How much of what a stranger offers is written to the log.
+const OFFERS_TOLD_MAX: usize = 4;
+const OFFER_TOLD_BYTES_MAX: usize = 32;
+
+/// What whoever came to the wrong port is told; browsers and `curl` show it.
+const WRONG_PORT: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain\r\n\
+    Connection: close\r\n\r\nThis port speaks the protocol that agents of a cluster speak among \
+    themselves. The HTTP API is at another one, 4646 unless configured otherwise.\n";
+
 /// What to do with a connection, by its first byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Course {
     Plain,
     Handshake,
-    Refuse(&'static str),
+    Refuse(Goodbye, &'static str),
+}
+
+/// How a caller is told that it is not served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Goodbye {
+    /// By an alert of TLS.
+    Alert,
+    /// In the words of HTTP.
+    Http,
+    /// By silence: what it speaks has no word that it would hear at this point.
+    Silence,
 }
 
 /// Finds out who calls. An error says why it is turned away.
@@ -43,11 +69,23 @@ pub(super) async fn admit(
             Ok((stream, Peer { address, who }))
         }
         (Course::Plain, _) => Ok((MaybeTls::Plain(stream), Peer::trusted(address))),
-        (Course::Refuse(why), _) => {
-            tls::linger(stream).await;
+        (Course::Refuse(goodbye, why), _) => {
+            say(stream, goodbye).await;
             Err(why.to_owned())
         }
         (Course::Handshake, Security::Plain) => unreachable!("`course` refuses it"),
+    }
+}
+
+async fn say(mut stream: TcpStream, goodbye: Goodbye) {
+    match goodbye {
+        Goodbye::Alert => tls::alert(stream, AlertDescription::ProtocolVersion).await,
+        Goodbye::Http => {
+            // Who has gone already does not read it.
+            drop(stream.write_all(WRONG_PORT).await);
+            tls::linger(stream).await;
+        }
+        Goodbye::Silence => tls::linger(stream).await,
     }
 }
 
@@ -55,27 +93,47 @@ fn course(first: u8, security: &Security) -> Course {
     let is_tls = tls::is_tls(first);
     match security {
         Security::Plain if is_tls => Course::Refuse(
+            Goodbye::Alert,
             "it speaks TLS, and this server does not: `cluster { tls }` differs between them",
         ),
         Security::Tls { .. } if is_tls => Course::Handshake,
         Security::Tls { upgrading: false, .. } if first == PREFACE_FIRST_BYTE => Course::Refuse(
+            Goodbye::Silence,
             "it speaks in the clear, and this cluster speaks TLS: `cluster { tls }` differs \
              between them",
         ),
         Security::Plain | Security::Tls { upgrading: true, .. } if first == PREFACE_FIRST_BYTE => {
             Course::Plain
         }
-        _ => Course::Refuse("it sent bytes that are not of this protocol"),
+        _ => Course::Refuse(Goodbye::Http, "it sent bytes that are not of this protocol"),
     }
 }
 
 async fn handshake(stream: TcpStream, identity: &Identity) -> Result<(MaybeTls, Who), String> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let begun = match (&mut acceptor).await {
+        Ok(begun) => begun,
+        Err(error) => {
+            if let Some(stream) = acceptor.take_io() {
+                tls::linger(stream).await;
+            }
+            return Err(tls::handshake_failure(&error));
+        }
+    };
+    let offered: Vec<Vec<u8>> = begun
+        .client_hello()
+        .alpn()
+        .map_or_else(Vec::new, |names| names.map(<[u8]>::to_vec).collect());
+    let Some(protocol) = Protocol::chosen(offered.iter().map(Vec::as_slice)) else {
+        tls::alert(begun.io, AlertDescription::NoApplicationProtocol).await;
+        return Err(unknown_protocol(&offered));
+    };
     let configs = identity.configs();
-    let ready = configs.as_ref().and_then(|configs| configs.server.clone());
+    let ready = configs.as_ref().and_then(|configs| configs.called(protocol));
     let (Some(configs), Some(config)) = (configs, ready) else {
         return Err("this server has no certificate yet".to_owned());
     };
-    match TlsAcceptor::from(config).accept(stream).into_fallible().await {
+    match begun.into_stream(config).into_fallible().await {
         Ok(stream) => {
             let who = who(stream.get_ref().1, &configs)?;
             Ok((MaybeTls::Tls(Box::new(stream.into())), who))
@@ -85,6 +143,17 @@ async fn handshake(stream: TcpStream, identity: &Identity) -> Result<(MaybeTls, 
             Err(tls::handshake_failure(&error))
         }
     }
+}
+
+/// What the log says of a caller that speaks nothing of ours.
+fn unknown_protocol(offered: &[Vec<u8>]) -> String {
+    let names: Vec<String> = offered
+        .iter()
+        .take(OFFERS_TOLD_MAX)
+        .map(|name| format!("`{}`", name[..name.len().min(OFFER_TOLD_BYTES_MAX)].escape_ascii()))
+        .collect();
+    let offered = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    format!("it does not speak this cluster's protocol: by ALPN it offers {offered}")
 }
 
 fn who(connection: &rustls::ServerConnection, configs: &Arc<Configs>) -> Result<Who, String> {
@@ -110,7 +179,7 @@ mod tests {
         let is = |first, security: &Security| match course(first, security) {
             Course::Plain => "plain",
             Course::Handshake => "tls",
-            Course::Refuse(_) => "no",
+            Course::Refuse(..) => "no",
         };
         for (first, plain, upgrading, strict) in
             [(b'P', "plain", "plain", "no"), (0x16, "no", "tls", "tls"), (b'G', "no", "no", "no")]

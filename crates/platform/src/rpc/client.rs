@@ -29,7 +29,7 @@ use super::{
     KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, RpcError, STREAM_PREFIX, STREAM_QUEUE_MESSAGES,
     STREAM_WINDOW_BYTES, Security,
 };
-use crate::tls::MaybeTls;
+use crate::tls::{MaybeTls, Protocol};
 use crate::{Fate, Tasks};
 
 /// How many peers are kept connected; beyond it the one that was not used for longest is let go.
@@ -43,6 +43,7 @@ pub struct Client {
     pool: Arc<Mutex<Pool>>,
     pumps: Tasks,
     security: Security,
+    protocol: Protocol,
 }
 
 #[derive(Debug, Default)]
@@ -57,9 +58,9 @@ impl Client {
         Self::default()
     }
 
-    /// Makes a client without connections.
-    pub fn secured(security: Security) -> Self {
-        Self { security, ..Self::default() }
+    /// Makes a client without connections, which will speak this protocol.
+    pub fn secured(security: Security, protocol: Protocol) -> Self {
+        Self { security, protocol, ..Self::default() }
     }
 
     /// Calls `method` of the peer at `address` (`host:port`) and waits for the answer.
@@ -141,14 +142,14 @@ impl Client {
             // Open streams keep their connection; only the pool lets go of it.
             oldest.map(|address| pool.channels.remove(&address));
         }
-        let channel = connect(&endpoint(address)?, address, &self.security);
+        let channel = connect(&endpoint(address)?, address, &self.security, self.protocol);
         pool.channels.insert(address.to_owned(), (now, channel.clone()));
         Ok(channel)
     }
 }
 
 /// How connections to an address are made when they are needed.
-fn connect(endpoint: &Endpoint, address: &str, security: &Security) -> Channel {
+fn connect(endpoint: &Endpoint, address: &str, security: &Security, protocol: Protocol) -> Channel {
     let (address, security) = (address.to_owned(), security.clone());
     let connector = service_fn(move |_: Uri| {
         let (address, security) = (address.clone(), security.clone());
@@ -156,11 +157,13 @@ fn connect(endpoint: &Endpoint, address: &str, security: &Security) -> Channel {
             let stream = open(&address).await?;
             let stream = match security {
                 Security::Plain => MaybeTls::Plain(stream),
-                Security::Tls { identity, upgrading } => match identity.call_server(stream).await {
-                    // A peer that was not changed over yet only knows the other way.
-                    Err(_) if upgrading => MaybeTls::Plain(open(&address).await?),
-                    secured => secured?,
-                },
+                Security::Tls { identity, upgrading } => {
+                    match identity.call_server(stream, protocol).await {
+                        // A peer that was not changed over yet only knows the other way.
+                        Err(_) if upgrading => MaybeTls::Plain(open(&address).await?),
+                        secured => secured?,
+                    }
+                }
             };
             Ok::<_, std::io::Error>(TokioIo::new(stream))
         }

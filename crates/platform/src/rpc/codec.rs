@@ -93,7 +93,8 @@ fn connect_failure(status: &Status) -> Option<String> {
     None
 }
 
-fn innermost(error: &dyn Error) -> String {
+/// The first cause of an error, in its words.
+pub(super) fn innermost(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,13 +26,13 @@ use tonic::server::{Grpc, StreamingService, UnaryService};
 use tonic::{Status, Streaming};
 
 use super::admission::{ADMISSION_TIME_MAX, admit};
-use super::codec::{RawCodec, to_status};
+use super::codec::{RawCodec, innermost, to_status};
 use super::{
     ADMISSIONS_MAX, CALL_PREFIX, CONCURRENT_MAX, CONNECTION_WINDOW_BYTES, CONNECTIONS_MAX,
-    FRAME_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX, Peer, RpcError,
-    STRANGER_CONCURRENT_MAX, STRANGER_MESSAGE_BYTES_MAX, STRANGER_TIME_MAX, STRANGER_WINDOW_BYTES,
-    STRANGERS_MAX, STREAM_PREFIX, STREAM_QUEUE_MESSAGES, STREAM_WINDOW_BYTES, Security, Service,
-    Who,
+    FIRST_CALL_WAIT, FRAME_BYTES_MAX, KEEPALIVE_INTERVAL, KEEPALIVE_TIMEOUT, MESSAGE_BYTES_MAX,
+    Peer, RpcError, STRANGER_CONCURRENT_MAX, STRANGER_MESSAGE_BYTES_MAX, STRANGER_TIME_MAX,
+    STRANGER_WINDOW_BYTES, STRANGERS_MAX, STREAM_PREFIX, STREAM_QUEUE_MESSAGES,
+    STREAM_WINDOW_BYTES, Security, Service, Who,
 };
 use crate::clock::{Clock, SystemClock};
 use crate::tls::MaybeTls;
@@ -151,9 +152,13 @@ impl Hall {
         } else {
             (STRANGER_WINDOW_BYTES, STRANGER_CONCURRENT_MAX)
         };
+        let address = peer.address;
         let peer = Arc::new(peer);
         let (service, tasks) = (Arc::clone(&self.service), self.tasks.clone());
+        let asked = Arc::new(AtomicBool::new(false));
+        let has_asked = Arc::clone(&asked);
         let answer = service_fn(move |request| {
+            asked.store(true, Ordering::Relaxed);
             let exchange = Exchange {
                 service: Arc::clone(&service),
                 peer: Arc::clone(&peer),
@@ -177,16 +182,31 @@ impl Hall {
             .serve_connection(TokioIo::new(stream), answer);
         let mut connection = pin!(connection);
         let stopping = self.tasks.stopping();
+        let silent = async {
+            tokio::time::sleep(FIRST_CALL_WAIT).await;
+            if has_asked.load(Ordering::Relaxed) {
+                std::future::pending::<()>().await;
+            }
+        };
         // A cancelled arm loses nothing: the connection lives on in `connection`.
         let ended = tokio::select! {
             ended = connection.as_mut() => ended,
+            () = silent => {
+                self.turned_away(address, "it asked for nothing");
+                connection.as_mut().graceful_shutdown();
+                tokio::time::timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))
+            }
             () = stopping.cancelled() => {
                 connection.as_mut().graceful_shutdown();
                 tokio::time::timeout(DRAIN_TIMEOUT, connection).await.unwrap_or(Ok(()))
             }
         };
-        if let Err(error) = ended {
-            tracing::debug!(%error, "rpc connection ended");
+        match ended {
+            Err(error) if !has_asked.load(Ordering::Relaxed) => {
+                self.turned_away(address, &format!("it broke the protocol: {}", innermost(&error)));
+            }
+            Err(error) => tracing::debug!(%error, "rpc connection ended"),
+            Ok(()) => {}
         }
     }
 }

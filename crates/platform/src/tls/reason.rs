@@ -14,7 +14,11 @@ pub fn handshake_failure(error: &io::Error) -> String {
         Some(Error::InvalidCertificate(
             CertificateError::Expired | CertificateError::ExpiredContext { .. },
         )) => "its certificate has expired".to_owned(),
+        Some(Error::InvalidCertificate(CertificateError::Other(why))) => why.0.to_string(),
         Some(Error::InvalidCertificate(why)) => format!("its certificate is not valid: {why}"),
+        Some(Error::NoCertificatesPresented) => {
+            "it showed no certificate, and asked for the protocol of servers".to_owned()
+        }
         Some(Error::AlertReceived(alert)) => {
             format!("it did not accept this server's certificate: {}", alert_words(*alert))
         }
@@ -33,6 +37,10 @@ pub fn handshake_failure(error: &io::Error) -> String {
 /// no matter of certificates.
 pub fn refusal(error: &(dyn StdError + 'static)) -> Option<String> {
     let text = match find(error)? {
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) => {
+            "it does not know this agent's protocol; is it of another version?".to_owned()
+        }
+        Error::AlertReceived(AlertDescription::ProtocolVersion) => no_tls(),
         Error::AlertReceived(alert) => {
             format!("it did not accept this agent's certificate: {}", alert_words(*alert))
         }
@@ -42,12 +50,14 @@ pub fn refusal(error: &(dyn StdError + 'static)) -> Option<String> {
         }
         Error::InvalidCertificate(CertificateError::Other(why)) => format!("x509: {}", why.0),
         Error::InvalidCertificate(why) => format!("x509: {why}"),
-        Error::InvalidMessage(_) => {
-            "it does not speak TLS; is `cluster { tls }` or `insecure` set there?".to_owned()
-        }
+        Error::InvalidMessage(_) => no_tls(),
         other => other.to_string(),
     };
     Some(text)
+}
+
+fn no_tls() -> String {
+    "it does not speak TLS; is `cluster { tls }` or `insecure` set there?".to_owned()
 }
 
 fn alert_words(alert: AlertDescription) -> String {
@@ -57,7 +67,8 @@ fn alert_words(alert: AlertDescription) -> String {
         }
         AlertDescription::CertificateExpired => "it has expired".to_owned(),
         AlertDescription::BadCertificate | AlertDescription::CertificateUnknown => {
-            "it is not one of a member of the cluster".to_owned()
+            "it is not one of a member of the cluster, or not of the role that this takes"
+                .to_owned()
         }
         AlertDescription::CertificateRequired => "none was shown".to_owned(),
         AlertDescription::UnrecognisedName | AlertDescription::AccessDenied => {

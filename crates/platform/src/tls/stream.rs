@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use rustls::AlertDescription;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsStream;
@@ -36,6 +37,20 @@ pub(crate) async fn first_byte(stream: &TcpStream) -> io::Result<Option<u8>> {
 /// Whether a peer whose first byte this is speaks TLS.
 pub(crate) fn is_tls(first: u8) -> bool {
     first == HANDSHAKE
+}
+
+/// Ends a connection with an alert of TLS, before anything is encrypted on it.
+pub(crate) async fn alert(mut stream: TcpStream, why: AlertDescription) {
+    const ALERT: u8 = 0x15;
+    const VERSION: [u8; 2] = [3, 3];
+    const LENGTH: [u8; 2] = [0, 2];
+    const FATAL: u8 = 2;
+    let [major, minor] = VERSION;
+    let [high, low] = LENGTH;
+    let record = [ALERT, major, minor, high, low, FATAL, u8::from(why)];
+    // Who has gone already does not read it.
+    drop(stream.write_all(&record).await);
+    linger(stream).await;
 }
 
 /// Ends a connection so that the peer can still read what was written to it last: closing with

@@ -1,5 +1,5 @@
-//! Whether a called peer is the one that was meant: certified by the cluster, and of the role that
-//! was called.
+//! Whether a peer is the one that was meant: certified by the cluster, and of the role that was
+//! called, or that the call is for.
 
 use std::sync::Arc;
 
@@ -10,9 +10,11 @@ use rustls::crypto::aws_lc_rs::default_provider;
 use rustls::crypto::{WebPkiSupportedAlgorithms, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::server::ParsedCertificate;
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{
-    CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, RootCertStore,
+    SignatureScheme,
 };
 
 use super::{Member, Role, Trust};
@@ -35,7 +37,7 @@ enum Believed {
 }
 
 /// A certificate that is good in itself and not the one that was meant.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum NotMeant {
     #[error("the certificate names no member of a cluster")]
     Nobody,
@@ -48,6 +50,8 @@ pub(super) enum NotMeant {
     OtherAuthority,
     #[error("more certificates were shown than are ever needed")]
     TooMany,
+    #[error("its certificate is that of {0}, and it asked for the protocol of servers")]
+    CallerIsNoServer(String),
 }
 
 impl Members {
@@ -122,6 +126,52 @@ impl ServerCertVerifier for Members {
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
         self.algorithms.supported_schemes()
+    }
+}
+
+/// Lets only servers through, of those whom another verifier believes.
+#[derive(Debug)]
+pub(super) struct OnlyServers(pub(super) Arc<dyn ClientCertVerifier>);
+
+impl ClientCertVerifier for OnlyServers {
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        self.0.root_hint_subjects()
+    }
+
+    fn verify_client_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        let verified = self.0.verify_client_cert(end_entity, intermediates, now)?;
+        match Member::of(end_entity) {
+            Some(Member { role: Role::Server, .. }) => Ok(verified),
+            Some(other) => Err(not_meant(NotMeant::CallerIsNoServer(other.to_string()))),
+            None => Err(not_meant(NotMeant::Nobody)),
+        }
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.0.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.supported_verify_schemes()
     }
 }
 
