@@ -27,6 +27,9 @@ pub(super) const ADMISSION_TIME_MAX: Duration = Duration::from_secs(5);
 /// What the protocol begins with in the clear.
 const PREFACE_FIRST_BYTE: u8 = b'P';
 
+/// What a caller in the clear is told where that is not spoken. Our own know it by these words.
+pub(super) const SPEAKS_TLS: &str = "this cluster speaks TLS";
+
 /// How much of what a stranger offers is written to the log.
 const OFFERS_TOLD_MAX: usize = 4;
 const OFFER_TOLD_BYTES_MAX: usize = 32;
@@ -51,8 +54,8 @@ enum Goodbye {
     Alert,
     /// In the words of HTTP.
     Http,
-    /// By silence: what it speaks has no word that it would hear at this point.
-    Silence,
+    /// In the words of HTTP/2.
+    GoAway,
 }
 
 /// Finds out who calls. An error says why it is turned away.
@@ -85,8 +88,27 @@ async fn say(mut stream: TcpStream, goodbye: Goodbye) {
             drop(stream.write_all(WRONG_PORT).await);
             tls::linger(stream).await;
         }
-        Goodbye::Silence => tls::linger(stream).await,
+        Goodbye::GoAway => {
+            drop(stream.write_all(&go_away()).await);
+            tls::linger(stream).await;
+        }
     }
+}
+
+/// What HTTP/2 says to a caller whose connection is not secure enough: empty settings, which come
+/// first, and that it may go.
+fn go_away() -> Vec<u8> {
+    const SETTINGS: [u8; 9] = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+    const GO_AWAY: u8 = 7;
+    const LAST_STREAM: [u8; 4] = [0; 4];
+    const INADEQUATE_SECURITY: [u8; 4] = [0, 0, 0, 0xc];
+    let length = LAST_STREAM.len() + INADEQUATE_SECURITY.len() + SPEAKS_TLS.len();
+    let [.., high, middle, low] = length.to_be_bytes();
+    let mut frames = SETTINGS.to_vec();
+    frames.extend([high, middle, low, GO_AWAY, 0, 0, 0, 0, 0]);
+    frames.extend(LAST_STREAM.into_iter().chain(INADEQUATE_SECURITY));
+    frames.extend(SPEAKS_TLS.as_bytes());
+    frames
 }
 
 fn course(first: u8, security: &Security) -> Course {
@@ -98,7 +120,7 @@ fn course(first: u8, security: &Security) -> Course {
         ),
         Security::Tls { .. } if is_tls => Course::Handshake,
         Security::Tls { upgrading: false, .. } if first == PREFACE_FIRST_BYTE => Course::Refuse(
-            Goodbye::Silence,
+            Goodbye::GoAway,
             "it speaks in the clear, and this cluster speaks TLS: `cluster { tls }` differs \
              between them",
         ),

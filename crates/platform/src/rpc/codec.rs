@@ -8,6 +8,7 @@ use bytes::{Buf, BufMut, Bytes};
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 use tonic::{Code, ConnectError, Status};
 
+use crate::rpc::admission::SPEAKS_TLS;
 use crate::rpc::{REFUSAL_BYTES_MAX, RpcError};
 
 /// Bytes in, bytes out.
@@ -69,6 +70,12 @@ pub(super) fn from_status(status: &Status) -> RpcError {
     }
     if let Some(text) = connect_failure(status) {
         return RpcError::Unreachable(text);
+    }
+    if status.source().is_some_and(|error| innermost(error).contains(SPEAKS_TLS)) {
+        return RpcError::Unreachable(
+            "it speaks TLS, and this agent does not: `cluster { tls }` differs between them"
+                .to_owned(),
+        );
     }
     match status.code() {
         Code::Unavailable if status.source().is_none() => {

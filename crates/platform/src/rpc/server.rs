@@ -4,6 +4,7 @@
 //! the difference between a call and a stream.
 
 use std::convert::Infallible;
+use std::error::Error as _;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -202,13 +203,18 @@ impl Hall {
             }
         };
         match ended {
-            Err(error) if !has_asked.load(Ordering::Relaxed) => {
+            Err(error) if !has_asked.load(Ordering::Relaxed) && !is_hang_up(&error) => {
                 self.turned_away(address, &format!("it broke the protocol: {}", innermost(&error)));
             }
             Err(error) => tracing::debug!(%error, "rpc connection ended"),
             Ok(()) => {}
         }
     }
+}
+
+/// Whether a connection ended because the other side went away.
+fn is_hang_up(error: &hyper::Error) -> bool {
+    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
 }
 
 /// One request and what is needed to answer it.

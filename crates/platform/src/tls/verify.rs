@@ -45,7 +45,7 @@ pub(super) enum NotMeant {
     NoServer,
     #[error(
         "the certificate authority is not the one that the join token names; the token is of \
-         another cluster, or older than the last `ca rotate`"
+         another cluster, or older than the last `ca rotate`; create a new one with `cos token create`"
     )]
     OtherAuthority,
     #[error("more certificates were shown than are ever needed")]
