@@ -36,7 +36,7 @@ pub use name::{Home, Member, Role};
 pub use protocol::Protocol;
 pub use reason::{handshake_failure, refusal};
 pub use stream::MaybeTls;
-pub(crate) use stream::{alert, first_byte, is_tls, linger};
+pub(crate) use stream::{alert, first_byte, hello, is_tls, linger};
 pub use web::{Web, WebError, WebSettings};
 
 mod name;

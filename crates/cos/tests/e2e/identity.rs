@@ -2,17 +2,25 @@
 //! replaced under load.
 
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::harness::{Agent, PATIENCE, Place, Site, put, until};
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use crate::harness::{Agent, PATIENCE, Place, Site, get, put, until};
 use crate::jobs::sleeper;
 
 /// How long `ca rotate` may take: members look every ten seconds.
 const ROTATION_TIME: Duration = Duration::from_mins(1);
+
+/// How many writes each writer must have got through for there to have been a load…
+const WRITES_MIN: u32 = 20;
+
+/// …and how long it may have waited for any of them.
+const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The blocks of a server that speaks TLS though it is on loopback.
 fn server(join: &[Ipv4Addr], more: &str) -> String {
@@ -47,16 +55,18 @@ fn with_token(token: &str) -> String {
     format!("cluster {{\n  join_token = \"{token}\"\n}}\n")
 }
 
-/// Three servers and a client that joined by tokens alone; and the client's used token.
-async fn cluster(site: &Site) -> (Vec<Agent>, Agent, String) {
+/// Three servers with these blocks, and a client, that joined by tokens alone; and the client's used
+/// token.
+async fn cluster(site: &Site, blocks: &str) -> (Vec<Agent>, Agent, String) {
     let mut first = site.agent("server-1", |_| server(&[], "bootstrap_expect = 1"));
+    first.configure(blocks);
     first.start();
     let mut servers = vec![first];
     for number in 2..=3 {
         let token = token(&servers[0], "server").await;
         let address = servers[0].place.address;
         let mut next = site.agent(&format!("server-{number}"), |_| server(&[address], ""));
-        next.configure(&with_token(&token));
+        next.configure(&(with_token(&token) + blocks));
         next.start();
         servers.push(next);
         voters(&servers[0], number).await;
@@ -82,16 +92,18 @@ async fn refused(mut agent: Agent) -> String {
     agent.log()
 }
 
-/// What `openssl s_client` says to the raft port with a node's certificate; `None` without openssl.
-async fn openssl(server: &Agent, certificate: &PathBuf, authority: &PathBuf) -> Option<String> {
+/// What `openssl s_client` makes of the raft port, with a member's certificate; `None` without
+/// openssl. With `-ign_eof` it stays until the server has closed the connection.
+async fn openssl(server: &Agent, member: &Path, roots: &Path, more: &[&str]) -> Option<String> {
     let address = format!("{}:{}", server.place.address, Place::RPC);
     let output = tokio::process::Command::new("openssl")
-        .args(["s_client", "-connect", &address, "-alpn", "h2", "-CAfile"])
-        .arg(authority)
+        .args(["s_client", "-connect", &address, "-CAfile"])
+        .arg(roots)
         .arg("-cert")
-        .arg(certificate)
+        .arg(member)
         .arg("-key")
-        .arg(certificate)
+        .arg(member)
+        .args(more)
         .stdin(Stdio::null())
         .kill_on_drop(true)
         .output();
@@ -100,10 +112,65 @@ async fn openssl(server: &Agent, certificate: &PathBuf, authority: &PathBuf) -> 
     Some(String::from_utf8_lossy(&text).into_owned())
 }
 
+/// Insists that the raft port lets nobody in with this certificate who speaks so, with this alert,
+/// and that the log says why.
+async fn keeps_out(
+    server: &Agent,
+    (member, roots): (&Path, &Path),
+    alpn: &[&str],
+    (alert, why): (u32, &str),
+) {
+    let said = openssl(server, member, roots, &[alpn, &["-ign_eof"]].concat()).await;
+    let said = said.expect("openssl was there before");
+    assert!(said.contains(&format!("SSL alert number {alert}")), "{alpn:?}: {said}");
+    until(&format!("`{why}` in the log"), PATIENCE, async || {
+        let lines = server.log_lines("rpc connection turned away peer=127.");
+        lines.iter().any(|line| line.contains(why)).then_some(())
+    })
+    .await;
+}
+
+/// Does something while writers write without a pause, each through an agent of its own, and insists
+/// that no write failed and that what was written last is there.
+#[expect(clippy::print_stdout, reason = "how much was written is what makes it a load")]
+pub(crate) async fn under_load<T>(agents: &[&Agent], work: impl Future<Output = T>) -> T {
+    let stop = AtomicBool::new(false);
+    let write = async |number: usize, agent: &Agent| {
+        let url = agent.consul(&format!("/v1/kv/load/{number}"));
+        let (mut done, mut failed, mut longest) = (0_u32, 0_u32, Duration::ZERO);
+        while !stop.load(Ordering::Relaxed) {
+            let began = Instant::now();
+            if put(&url, &(done + 1).to_string()).await {
+                done += 1;
+            } else {
+                failed += 1;
+            }
+            longest = longest.max(began.elapsed());
+        }
+        (done, failed, longest)
+    };
+    let writers = join_all(agents.iter().enumerate().map(|(number, agent)| write(number, agent)));
+    let work = async {
+        let outcome = work.await;
+        stop.store(true, Ordering::Relaxed);
+        outcome
+    };
+    let (outcome, written) = tokio::join!(work, writers);
+    for (number, (agent, (done, failed, longest))) in agents.iter().zip(written).enumerate() {
+        let whose = agent.place.address;
+        println!("writer {number} at {whose}: {done} done, {failed} failed, longest {longest:?}");
+        assert_eq!(failed, 0, "writes through {whose}");
+        assert!(done >= WRITES_MIN && longest < WRITE_TIME_MAX, "{done} writes, {longest:?}");
+        let kept = get(&agents[0].consul(&format!("/v1/kv/load/{number}?raw"))).await;
+        assert_eq!(kept, Some(done.to_string()), "the last write through {whose}");
+    }
+    outcome
+}
+
 #[tokio::test]
 async fn a_cluster_is_begun_and_joined_by_tokens_alone_and_lets_nobody_else_in() {
     let site = Site::new();
-    let (servers, client, used) = cluster(&site).await;
+    let (servers, client, used) = cluster(&site, "").await;
     let addresses: Vec<Ipv4Addr> = servers.iter().map(|server| server.place.address).collect();
 
     // It works as any other, requests that agents pass on to each other included.
@@ -138,47 +205,93 @@ async fn a_cluster_is_begun_and_joined_by_tokens_alone_and_lets_nobody_else_in()
     let list = servers[2].cos(&["token", "list"]).await.well();
     assert!(list.contains("client-1") && !list.contains("without"), "{list}");
 
-    // A client's certificate at the raft port is let in as what it is, and no further; another
-    // cluster's is not let in at all.
-    let files = client.data("tls");
-    let said = openssl(&servers[0], &files.join("node.pem"), &files.join("ca.pem")).await;
-    let Some(said) = said else {
-        eprintln!("skipped: there is no openssl here");
-        return;
-    };
-    assert!(said.contains("Verify return code: 0 (ok)"), "{said}");
-    let mut stranger = site.agent("stranger", |_| server(&[], "bootstrap_expect = 1"));
-    stranger.start();
-    token(&stranger, "client").await;
-    let foreign = stranger.data("tls").join("node.pem");
-    openssl(&servers[0], &foreign, &files.join("ca.pem")).await;
-    until("refusal in the log", PATIENCE, async || {
-        servers[0].log().contains("its certificate was not issued by this cluster").then_some(())
-    })
-    .await;
     // What a member cannot read of another: keys and tokens are asked for on the spot only.
     let elsewhere = client.json("/v1/cos/tokens").await;
     assert_eq!(elsewhere, None, "a client agent does not know tokens");
 }
 
 #[tokio::test]
+async fn the_raft_port_speaks_with_servers_of_its_own_cluster_only() {
+    let site = Site::new();
+    let (servers, client, _) = cluster(&site, "").await;
+    let raft = &servers[0];
+    let (client, roots) = (client.data("tls/node.pem"), client.data("tls/ca.pem"));
+    let as_server: &[&str] = &["-alpn", "cos-server/1"];
+    let as_agent: &[&str] = &["-alpn", "cos-agent/1"];
+
+    // Who is who they say gets through: another server as a server, the client as an agent.
+    for (member, alpn) in [(&servers[1].data("tls/node.pem"), as_server), (&client, as_agent)] {
+        let Some(said) = openssl(raft, member, &roots, alpn).await else {
+            eprintln!("skipped: there is no openssl here");
+            return;
+        };
+        let named = format!("ALPN protocol: {}", alpn[1]);
+        assert!(said.contains(&named) && !said.contains("SSL alert"), "{said}");
+    }
+    let as_what_it_is_not = "and it asked for the protocol of servers";
+    keeps_out(raft, (&client, &roots), as_server, (46, as_what_it_is_not)).await;
+    let line = raft.log_lines(as_what_it_is_not).remove(0);
+    assert!(line.contains("its certificate is that of client "), "{line}");
+    keeps_out(raft, (&client, &roots), &[], (120, "by ALPN it offers none")).await;
+    keeps_out(raft, (&client, &roots), &["-alpn", "h2"], (120, "it offers `h2`")).await;
+
+    let mut stranger = site.agent("stranger", |_| server(&[], "bootstrap_expect = 1"));
+    stranger.start();
+    token(&stranger, "client").await;
+    let foreign = stranger.data("tls/node.pem");
+    for alpn in [as_server, as_agent] {
+        let why = "its certificate was not issued by this cluster";
+        keeps_out(raft, (&foreign, &roots), alpn, (48, why)).await;
+    }
+}
+
+#[tokio::test]
+async fn certificates_are_renewed_under_load_and_one_that_was_not_ends() {
+    let site = Site::new();
+    let short = "cluster {\n  certificate_ttl = \"20s\"\n}\n";
+    let (servers, mut client, _) = cluster(&site, short).await;
+    let members: Vec<PathBuf> =
+        servers.iter().chain([&client]).map(|agent| agent.data("tls/node.pem")).collect();
+    let first: Vec<String> =
+        members.iter().map(|member| std::fs::read_to_string(member).expect("a member")).collect();
+    let renewed = join_all(members.iter().zip(&first).map(|(member, first)| async move {
+        // The first certificate has ended when the second one has been replaced.
+        let mut seen = first.clone();
+        for _ in 0..2 {
+            seen = until("renewed certificate", PATIENCE, async || {
+                let now = std::fs::read_to_string(member).ok()?;
+                (now != seen).then_some(now)
+            })
+            .await;
+        }
+    }));
+    under_load(&servers.iter().collect::<Vec<_>>(), renewed).await;
+
+    // The client is a member as before, also after a restart, and who kept the first one is not.
+    client.kill();
+    client.start();
+    until("node that is back", PATIENCE, async || {
+        let nodes = servers[0].json("/v1/nodes").await?;
+        (nodes.get(0)?.get("Status")? == "ready").then_some(())
+    })
+    .await;
+    let roots = client.data("tls/ca.pem");
+    if openssl(&servers[0], &members[3], &roots, &["-alpn", "cos-agent/1"]).await.is_none() {
+        eprintln!("skipped: there is no openssl here");
+        return;
+    }
+    for (old, alpn) in [(&first[3], "cos-agent/1"), (&first[1], "cos-server/1")] {
+        let old = site.file("old.pem", old);
+        let why = "its certificate has expired";
+        keeps_out(&servers[0], (&old, &roots), &["-alpn", alpn], (45, why)).await;
+    }
+}
+
+#[tokio::test]
 async fn the_authority_is_replaced_under_load_without_a_failed_write() {
     let site = Site::new();
-    let (servers, client, _) = cluster(&site).await;
+    let (servers, client, _) = cluster(&site, "").await;
     let before = std::fs::read_to_string(client.data("tls").join("ca.pem")).expect("roots");
-    let (stop, done) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU32::new(0)));
-    let failed = Arc::new(AtomicU32::new(0));
-    let mut writers = Vec::new();
-    for (number, agent) in servers.iter().chain([&client]).enumerate() {
-        let url = agent.consul(&format!("/v1/kv/load/{number}"));
-        let (stop, done, failed) = (Arc::clone(&stop), Arc::clone(&done), Arc::clone(&failed));
-        writers.push(async move {
-            while !stop.load(Ordering::Relaxed) {
-                let counter = if put(&url, "x").await { &done } else { &failed };
-                counter.fetch_add(1, Ordering::Relaxed);
-            }
-        });
-    }
     let rotate = async {
         let said = servers[1].cos(&["ca", "rotate"]).await.well();
         assert!(said.contains("the old one is dropped"), "{said}");
@@ -190,11 +303,9 @@ async fn the_authority_is_replaced_under_load_without_a_failed_write() {
         .await;
         // Who starts anew has only new certificates to show and to believe.
         assert!(!after.contains(&before));
-        stop.store(true, Ordering::Relaxed);
     };
-    tokio::join!(rotate, futures_util::future::join_all(writers));
-    assert_eq!(failed.load(Ordering::Relaxed), 0);
-    assert!(done.load(Ordering::Relaxed) > 100, "{done:?} writes are no load");
+    let agents: Vec<&Agent> = servers.iter().chain([&client]).collect();
+    under_load(&agents, rotate).await;
     let status = servers[0].cos(&["ca", "status"]).await.well();
     assert!(status.contains("Rotating = false") && !status.contains("Old root"), "{status}");
 }

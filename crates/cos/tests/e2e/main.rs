@@ -10,6 +10,7 @@ mod cluster;
 mod dev;
 mod docker;
 mod endurance;
+mod garbage;
 mod harness;
 mod identity;
 mod jobs;

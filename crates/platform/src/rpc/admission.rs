@@ -13,10 +13,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::AlertDescription;
-use rustls::server::Acceptor;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::{Peer, Security, Who};
 use crate::tls::{self, Configs, Identity, MaybeTls, Member, Protocol};
@@ -132,16 +130,7 @@ fn course(first: u8, security: &Security) -> Course {
 }
 
 async fn handshake(stream: TcpStream, identity: &Identity) -> Result<(MaybeTls, Who), String> {
-    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
-    let begun = match (&mut acceptor).await {
-        Ok(begun) => begun,
-        Err(error) => {
-            if let Some(stream) = acceptor.take_io() {
-                tls::linger(stream).await;
-            }
-            return Err(tls::handshake_failure(&error));
-        }
-    };
+    let begun = tls::hello(stream).await.map_err(|error| tls::handshake_failure(&error))?;
     let offered: Vec<Vec<u8>> = begun
         .client_hello()
         .alpn()

@@ -4,7 +4,7 @@
 //! the difference between a call and a stream.
 
 use std::convert::Infallible;
-use std::error::Error as _;
+use std::error::Error;
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
@@ -214,7 +214,7 @@ impl Hall {
 
 /// Whether a connection ended because the other side went away.
 fn is_hang_up(error: &hyper::Error) -> bool {
-    error.source().is_some_and(|cause| cause.is::<std::io::Error>())
+    error.source().is_some_and(<dyn Error>::is::<std::io::Error>)
 }
 
 /// One request and what is needed to answer it.

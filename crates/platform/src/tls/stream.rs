@@ -6,9 +6,10 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use rustls::AlertDescription;
+use rustls::server::Acceptor;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
-use tokio_rustls::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, StartHandshake, TlsStream};
 
 /// The first byte of every handshake.
 const HANDSHAKE: u8 = 0x16;
@@ -37,6 +38,27 @@ pub(crate) async fn first_byte(stream: &TcpStream) -> io::Result<Option<u8>> {
 /// Whether a peer whose first byte this is speaks TLS.
 pub(crate) fn is_tls(first: u8) -> bool {
     first == HANDSHAKE
+}
+
+/// Reads what a caller begins its handshake with. One that does not is told so.
+pub(crate) async fn hello(stream: TcpStream) -> io::Result<StartHandshake<TcpStream>> {
+    let mut acceptor = LazyConfigAcceptor::new(Acceptor::default(), stream);
+    let error = match (&mut acceptor).await {
+        Ok(begun) => return Ok(begun),
+        Err(error) => error,
+    };
+    match acceptor.take_io() {
+        // For bytes that are no messages at all the library says nothing itself.
+        Some(stream) if is_no_message(&error) => alert(stream, AlertDescription::DecodeError).await,
+        Some(stream) => linger(stream).await,
+        None => {}
+    }
+    Err(error)
+}
+
+fn is_no_message(error: &io::Error) -> bool {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref());
+    matches!(inner, Some(rustls::Error::InvalidMessage(_)))
 }
 
 /// Ends a connection with an alert of TLS, before anything is encrypted on it.

@@ -20,17 +20,16 @@ use rustls::server::WebPkiClientVerifier;
 use rustls::version::{TLS12, TLS13};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio_rustls::LazyConfigAcceptor;
 
 use super::{
     Certificate, Identity, MEMBER_NAME, MaybeTls, Member, TlsError, certified, first_byte,
-    handshake_failure, is_tls, linger, store,
+    handshake_failure, hello, is_tls, linger, store,
 };
 
 /// How long a connection may rest before its first byte.
 const FIRST_BYTE_WAIT: Duration = Duration::from_mins(2);
-/// How long a handshake may take from its first byte on.
-const HANDSHAKE_WAIT: Duration = Duration::from_secs(10);
+/// How long a handshake may take from its first byte on; less than a listener waits for a request.
+const HANDSHAKE_WAIT: Duration = Duration::from_secs(8);
 
 /// What is said to a caller in the clear where only HTTPS is spoken.
 const WRONG_PROTOCOL: &[u8] = b"HTTP/1.0 400 Bad Request\r\nContent-Type: text/plain; \
@@ -105,7 +104,8 @@ impl Web {
         let Ok(Ok(Some(first))) = first else { return Err(WebError::Silent) };
         if is_tls(first) {
             let secured = tokio::time::timeout(HANDSHAKE_WAIT, self.handshake(stream)).await;
-            return secured.unwrap_or(Err(WebError::Silent));
+            return secured
+                .unwrap_or_else(|_late| Err(WebError::Handshake("it took too long".to_owned())));
         }
         if self.only_tls {
             let mut stream = stream;
@@ -119,8 +119,7 @@ impl Web {
 
     async fn handshake(&self, stream: TcpStream) -> Result<(MaybeTls, Option<Member>), WebError> {
         let words = |error: &io::Error| WebError::Handshake(handshake_failure(error));
-        let acceptor = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream);
-        let begun = acceptor.await.map_err(|error| words(&error))?;
+        let begun = hello(stream).await.map_err(|error| words(&error))?;
         let is_member = begun.client_hello().server_name() == Some(MEMBER_NAME);
         let for_members = || self.members.as_ref()?.configs()?.web.clone();
         let config = if is_member { for_members() } else { None };
