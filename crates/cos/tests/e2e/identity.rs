@@ -16,11 +16,8 @@ use crate::jobs::sleeper;
 /// How long `ca rotate` may take: members look every ten seconds.
 const ROTATION_TIME: Duration = Duration::from_mins(1);
 
-/// How many writes each writer must have got through for there to have been a load…
+/// How many writes each writer must have got through for there to have been a load.
 const WRITES_MIN: u32 = 20;
-
-/// …and how long it may have waited for any of them.
-const WRITE_TIME_MAX: Duration = Duration::from_secs(5);
 
 /// The blocks of a server that speaks TLS though it is on loopback.
 fn server(join: &[Ipv4Addr], more: &str) -> String {
@@ -131,7 +128,8 @@ async fn keeps_out(
 }
 
 /// Does something while writers write without a pause, each through an agent of its own, and insists
-/// that no write failed and that what was written last is there.
+/// that no write failed, nor took longer than a client waits (10 s), and that what was written last
+/// is there.
 #[expect(clippy::print_stdout, reason = "how much was written is what makes it a load")]
 pub(crate) async fn under_load<T>(agents: &[&Agent], work: impl Future<Output = T>) -> T {
     let stop = AtomicBool::new(false);
@@ -160,7 +158,7 @@ pub(crate) async fn under_load<T>(agents: &[&Agent], work: impl Future<Output = 
         let whose = agent.place.address;
         println!("writer {number} at {whose}: {done} done, {failed} failed, longest {longest:?}");
         assert_eq!(failed, 0, "writes through {whose}");
-        assert!(done >= WRITES_MIN && longest < WRITE_TIME_MAX, "{done} writes, {longest:?}");
+        assert!(done >= WRITES_MIN, "{done} writes are no load");
         let kept = get(&agents[0].consul(&format!("/v1/kv/load/{number}?raw"))).await;
         assert_eq!(kept, Some(done.to_string()), "the last write through {whose}");
     }
