@@ -270,6 +270,13 @@ pub(crate) fn confirmations(shared: &Shared) -> Confirmations {
 pub(crate) async fn rotate(shared: &Shared) -> Result<(), TrustError> {
     let keeper = keeper(shared).ok_or(TrustError::NoAuthority)?;
     let next = keeper.rotated()?;
+    // In the first second of a cluster the leader may not have replicated it yet. If it just did,
+    // this is refused, and nothing is missing.
+    if shared.published.state().trust().authority.is_none()
+        && let Err(error) = replace(shared, keeper, &keeper.authority(), 0).await
+    {
+        tracing::debug!(%error, "certificate authority replicated by another server");
+    }
     replace(shared, keeper, &next, next.version - 1).await?;
     Ok(())
 }
