@@ -30,6 +30,8 @@ const REGISTERING_MAX: usize = 16;
 const EVENTS_MAX: usize = 65_536;
 /// How the message that holds the whole catalog begins: a map of one entry, by that name.
 const WHOLE_CATALOG: &[u8] = b"\x81\xaaCatalogAll";
+/// And the one that holds changes of it.
+const CATALOG_NEWS: &[u8] = b"\x81\xaeCatalogChanged";
 /// How long a node may take to be welcomed.
 const WELCOME_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -225,12 +227,12 @@ impl Agent {
         if bytes.starts_with(WHOLE_CATALOG) {
             return true;
         }
-        let allocs = match decode(bytes) {
+        if bytes.starts_with(CATALOG_NEWS) {
             // Only who measures changes takes these; for others the channel fills, and stays full.
-            Ok(ToAgent::CatalogChanged(_)) => {
-                let _ = self.report.changed.try_send(at);
-                return true;
-            }
+            let _ = self.report.changed.try_send(at);
+            return true;
+        }
+        let allocs = match decode(bytes) {
             Ok(ToAgent::Desired { allocs, .. }) => allocs,
             Ok(ToAgent::Refused(_)) | Err(_) => return false,
             Ok(ToAgent::Welcome { heartbeat_every, .. }) => {
@@ -346,4 +348,19 @@ fn encode(message: &ToServer) -> Bytes {
 
 fn decode(bytes: &[u8]) -> Result<ToAgent, String> {
     rmp_serde::from_slice(bytes).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use cos_model::catalog::Catalog;
+
+    use super::*;
+
+    #[test]
+    fn messages_about_the_catalog_are_known_by_how_they_begin() {
+        let encode = |message: ToAgent| rmp_serde::to_vec_named(&message).unwrap();
+        let all = encode(ToAgent::CatalogAll(Box::new(Catalog::default())));
+        assert!(all.starts_with(WHOLE_CATALOG));
+        assert!(encode(ToAgent::CatalogChanged(Vec::new())).starts_with(CATALOG_NEWS));
+    }
 }

@@ -5,6 +5,7 @@
 //!
 //! - From [`Feeds::open`] on, every event of the node is in its feed, or the feed says that it
 //!   missed some.
+//! - A batch is taken whole: who has been told up to its index has been told all of it.
 //! - A feed that nobody takes from stays bounded.
 
 use std::collections::BTreeMap;
@@ -64,11 +65,14 @@ impl Feeds {
         if open.is_empty() {
             return;
         }
-        for (at, event) in events {
-            let feeds = node_of(event).and_then(|node| open.get(&node));
-            for feed in feeds.into_iter().flatten() {
-                feed.add(index, *at, event);
+        let mut by_node: BTreeMap<NodeId, Vec<&(u64, Event)>> = BTreeMap::new();
+        for event in events {
+            if let Some(node) = node_of(&event.1).filter(|node| open.contains_key(node)) {
+                by_node.entry(node).or_default().push(event);
             }
+        }
+        for (node, events) in by_node {
+            open.get(&node).into_iter().flatten().for_each(|feed| feed.add(index, &events));
         }
     }
 
@@ -82,13 +86,13 @@ impl Feeds {
 }
 
 impl Feed {
-    fn add(&self, index: u64, at: u64, event: &Event) {
+    fn add(&self, index: u64, events: &[&(u64, Event)]) {
         let mut news = lock(&self.news);
         news.index = index;
-        if news.events.len() >= EVENTS_MAX {
+        if news.events.len() + events.len() > EVENTS_MAX {
             news.skip();
         } else if !news.has_gap {
-            news.events.push((at, event.clone()));
+            news.events.extend(events.iter().map(|event| (*event).clone()));
         }
         drop(news);
         self.more.notify_one();
