@@ -352,14 +352,12 @@ fn decode(bytes: &[u8]) -> Result<ToAgent, String> {
 
 #[cfg(test)]
 mod tests {
-    use cos_model::catalog::Catalog;
-
     use super::*;
 
     #[test]
     fn messages_about_the_catalog_are_known_by_how_they_begin() {
         let encode = |message: ToAgent| rmp_serde::to_vec_named(&message).unwrap();
-        let all = encode(ToAgent::CatalogAll(Box::new(Catalog::default())));
+        let all = encode(ToAgent::CatalogAll(Box::default()));
         assert!(all.starts_with(WHOLE_CATALOG));
         assert!(encode(ToAgent::CatalogChanged(Vec::new())).starts_with(CATALOG_NEWS));
     }
