@@ -70,19 +70,20 @@ impl World {
         }
     }
 
-    /// Ends all faults.
+    /// Ends all faults, except that who is paused goes on when its time has come: what waits for it
+    /// would else come after what is sent to it now.
     pub(crate) fn heal_all(&mut self) {
         self.context.network.mend();
         self.context.network.weather = Weather::FAIR;
         for number in 0..self.servers.len() {
             let server = &mut self.servers[number];
-            (server.disk.is_full, server.clock, server.paused_until) = (false, 0, 0);
+            (server.disk.is_full, server.clock) = (false, 0);
             if self.is_member(number) {
                 self.boot_server(number);
             }
         }
         for agent in &mut self.agents {
-            (agent.clock, agent.paused_until) = (0, 0);
+            agent.clock = 0;
             agent.boot(&mut self.context);
         }
     }
@@ -105,10 +106,12 @@ impl World {
         let until = self.context.now + self.context.random.between(300_000, 6_000_000);
         if self.context.random.chance(600) {
             self.note(2, server as u64, || format!("server {server} is paused"));
-            self.servers[server].paused_until = until;
+            let paused = &mut self.servers[server].paused_until;
+            *paused = until.max(*paused);
         } else {
             self.note(2, 100 + agent as u64, || format!("agent {agent} is paused"));
-            self.agents[agent].paused_until = until;
+            let paused = &mut self.agents[agent].paused_until;
+            *paused = until.max(*paused);
         }
     }
 

@@ -258,11 +258,13 @@ impl<'a> Session<'a> {
         }
     }
 
-    /// Applies changes to a copy. One that does not fit means that the copy is not what the server
-    /// thinks; a new session begins with a whole catalog.
+    /// Applies changes to a copy, except those that it contains already. One that does not fit means
+    /// that the copy is not what the server thinks; a new session begins with a whole catalog.
     fn apply(&self, changes: &[(u64, CatalogChange)]) -> bool {
         let mut catalog = Catalog::clone(&self.published.catalog.borrow());
-        for (index, change) in changes {
+        // What happened at one index is told together.
+        let known = catalog.index();
+        for (index, change) in changes.iter().filter(|(index, _)| *index > known) {
             if let Err(error) = catalog.apply(*index, change) {
                 tracing::warn!(%error, "catalog change does not fit, asking for the whole");
                 return false;

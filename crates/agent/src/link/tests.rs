@@ -178,6 +178,9 @@ async fn the_copy_of_the_catalog_follows_and_outlives_the_server() {
     peer.say(ToAgent::CatalogChanged(vec![(7, CatalogChange::PutNode(node))])).await;
     let mut catalog = link.catalog();
     catalog.wait_for(|catalog| catalog.index() == 7).await.unwrap();
+    // Who joins while something changes may be told of it once more.
+    let old = CatalogChange::RemoveNode { node: Arc::from("n") };
+    peer.say(ToAgent::CatalogChanged(vec![(7, old)])).await;
     let message = ToAgent::Desired {
         generation: 3,
         complete: true,

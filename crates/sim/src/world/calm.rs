@@ -133,9 +133,12 @@ impl World {
             if here != there {
                 return Some(format!("{} wants {here:?} and has {there:?}", agent.node.name));
             }
-            if !agent.is_connected() || agent.catalog() != state.catalog() {
+            let name = &agent.node.name;
+            if !agent.is_connected() {
+                return Some(format!("{name} is not connected"));
+            }
+            if agent.catalog() != state.catalog() {
                 let (here, there) = (agent.catalog().index(), state.catalog().index());
-                let name = &agent.node.name;
                 return Some(format!(
                     "{name}'s copy of the catalog at {here} is not that at {there}"
                 ));
