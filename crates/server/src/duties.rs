@@ -118,8 +118,6 @@ pub struct Duties {
     deployments: BTreeSet<DeploymentId>,
     /// When deployments have to be looked at although nothing happens.
     deadlines: Alarms<DeploymentId, Timestamp>,
-    /// Nodes that take work, as far as was noticed.
-    offered: BTreeSet<NodeId>,
     drains_changed: bool,
     /// Whether any node is being emptied.
     has_drains: bool,
@@ -147,7 +145,6 @@ impl Duties {
             running: BTreeSet::new(),
             deployments: BTreeSet::new(),
             deadlines: Alarms::default(),
-            offered: BTreeSet::new(),
             drains_changed: true,
             has_drains: true,
             members_changed: true,
@@ -170,7 +167,6 @@ impl Duties {
         self.sessions = SessionTimers::default();
         self.deployments.clear();
         self.deadlines = Alarms::default();
-        self.offered.clear();
         self.restore(sight);
     }
 
@@ -185,8 +181,6 @@ impl Duties {
         for node in state.nodes() {
             self.watch_node(node, sight);
         }
-        let offers = state.nodes().map(|node| (node.modify_index, node)).collect();
-        self.offer(offers, sight);
         self.deployments.extend(state.deployments().filter(|d| d.is_active()).map(|d| d.id));
         self.sessions.restore(state, sight.clock);
         self.drains_changed = true;
@@ -377,7 +371,6 @@ impl Duties {
         self.has_drains = drain::is_under_way(sight.state);
         let Some(node) = sight.state.node(id) else { return };
         self.watch_node(node, sight);
-        self.offer(vec![(index, node)], sight);
         if node.takes_work() {
             self.wake(index, id, sight);
         }

@@ -1,22 +1,18 @@
-//! Which evaluations reports of failure and nodes that arrive cause, and which nodes a job may use
-//! at all.
+//! Which evaluations reports of failure cause, and which nodes a job may use at all.
 //!
 //! Pure: state in, evaluations out. Ids and time are arguments.
 //!
 //! # Deliberately absent
 //!
 //! - Queueing them; see [`crate::broker`].
-//! - Evaluations for users' requests; see [`cos_state::evaluations`].
+//! - Evaluations for nodes and for users' requests; see [`cos_state::evaluations`].
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 
 use cos_model::link::AllocUpdate;
-use cos_model::{
-    ClientStatus, EvalStatus, Evaluation, Job, JobKey, JobKind, Node, Timestamp, Trigger,
-};
+use cos_model::{ClientStatus, Evaluation, Job, JobKey, Node, Timestamp, Trigger};
 use cos_state::State;
-use cos_state::evaluations::{eval_for_job, evals_for_node};
+use cos_state::evaluations::eval_for_job;
 
 /// Draws a fresh id.
 pub type Ids<'a> = &'a mut dyn FnMut() -> u128;
@@ -70,31 +66,6 @@ pub fn may_use(job: &Job, node: &Node) -> bool {
         && job.datacenters.iter().any(|pattern| glob_matches(pattern, &node.datacenter))
 }
 
-/// What is to be evaluated because a node takes work since an index: jobs that run on every node,
-/// have nothing there, and were not looked at since.
-pub fn for_arrival(
-    state: &State,
-    node: &Node,
-    since: u64,
-    ids: Ids<'_>,
-    now: Timestamp,
-) -> Vec<Evaluation> {
-    let mut evals = evals_for_node(state, node.id, Trigger::NodeUpdate, ids, now);
-    evals.retain(|eval| {
-        let mut there = state.allocs_on_node(node.id).filter(|a| *a.job_key() == eval.job);
-        let is_wanted = state.job(&eval.job).is_some_and(|job| match job.kind {
-            JobKind::System => !there.any(|alloc| !alloc.is_client_terminal()),
-            JobKind::SysBatch => there.next().is_none(),
-            JobKind::Service | JobKind::Batch => false,
-        } && may_use(job, node));
-        let is_looked_at = |known: &Arc<Evaluation>| {
-            known.create_index >= since || known.status == EvalStatus::Pending
-        };
-        is_wanted && !state.evals_of_job(&eval.job).any(is_looked_at)
-    });
-    evals
-}
-
 /// Whether `text` matches a pattern in which `*` stands for anything.
 fn glob_matches(pattern: &str, text: &str) -> bool {
     let Some((head, rest)) = pattern.split_once('*') else { return pattern == text };
@@ -114,7 +85,7 @@ fn glob_matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cos_model::EvalId;
+    use cos_model::JobKind;
     use cos_state::Command;
     use proptest::prelude::*;
 
@@ -139,33 +110,6 @@ mod tests {
         assert_eq!(report(&mut world, &[(1, failed)]), 0);
         world.apply(Command::StopJob { key: testing::key("web"), purge: false, eval: None });
         assert_eq!(report(&mut world, &[(3, failed)]), 0);
-    }
-
-    #[test]
-    fn a_node_that_arrives_is_evaluated_for_jobs_of_every_node_unless_they_were_looked_at() {
-        let mut world = World::new();
-        world.add_node(testing::node(1));
-        for (id, kind) in
-            [("all", JobKind::System), ("once", JobKind::SysBatch), ("some", JobKind::Service)]
-        {
-            world.register(&testing::job(id, kind, 1));
-        }
-        let since = world.state.index() + 1;
-        let jobs = |world: &mut World| {
-            let node = Arc::clone(world.state.nodes().next().unwrap());
-            let evals = world.draw(|state, now, ids| for_arrival(state, &node, since, ids, now));
-            evals.into_iter().map(|eval| eval.job.id.to_string()).collect::<Vec<_>>()
-        };
-        assert_eq!(jobs(&mut world), ["all", "once"]);
-        world.place("all", &[(1, 1)], None);
-        assert_eq!(jobs(&mut world), ["once"]);
-        let looked = Evaluation {
-            id: EvalId::from_bits(77),
-            status: EvalStatus::Complete,
-            ..testing::eval("once")
-        };
-        world.apply(Command::PutEvals { evals: vec![looked] });
-        assert!(jobs(&mut world).is_empty());
     }
 
     #[track_caller]

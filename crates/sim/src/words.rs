@@ -20,13 +20,6 @@ pub(crate) fn command(request: &Request, applied: &Applied) -> String {
                 .map(|update| format!(" {} {}", update.id.short(), update.client_status.name()));
             list.fold("reports".to_owned(), |all, next| all + &next)
         }
-        Command::PutEvals { evals } => {
-            let list = evals.iter().map(|eval| {
-                let (job, id, on) = (&eval.job.id, eval.id.short(), eval.snapshot_index);
-                format!(" {id} of {job}, {}, on {on};", eval.status.name())
-            });
-            list.fold("evaluations".to_owned(), |all, next| all + &next)
-        }
         Command::Collect { allocs, .. } => format!("collect {} allocations", allocs.len()),
         other => {
             let text = format!("{other:?}");

@@ -1,15 +1,14 @@
 //! The looks at everything that may have to be done, and the errands that follow.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use cos_model::{DeploymentId, EvalStatus, Evaluation, JobKey, Node, NodeId, NodeStatus, Trigger};
+use cos_model::{DeploymentId, EvalStatus, Evaluation, Node, NodeId, NodeStatus, Trigger};
 use cos_state::evaluations::evals_for_node;
 use cos_state::{Command, garbage};
 
 use super::{CONFLICTS_EVERY, Duties, Effect, Sight, Subject};
-use crate::{absence, deployments, drain, evals, follow_up, metrics};
+use crate::{absence, deployments, drain, follow_up, metrics};
 
 /// The wait before a node that is waited for no more is looked at again.
 const DISCONNECTED_AGAIN: Duration = Duration::from_millis(500);
@@ -184,25 +183,6 @@ impl Duties {
         let why = "evaluation reached delivery limit";
         let evals = follow_up::after_failure(sight.state, eval, why, sight.date, draw);
         self.effects.push(Effect::Propose(Box::new(Command::PutEvals { evals })));
-    }
-
-    /// Sees to it that jobs which run on every node are evaluated for nodes that take work now, each
-    /// with the index since when. Whoever made them do so recorded evaluations for what it knew, and
-    /// may have been behind.
-    pub(super) fn offer(&mut self, nodes: Vec<(u64, &Arc<Node>)>, sight: &mut Sight<'_>) {
-        let mut by_job: BTreeMap<JobKey, Evaluation> = BTreeMap::new();
-        for (since, node) in nodes {
-            if !node.takes_work() {
-                self.offered.remove(&node.id);
-            } else if self.offered.insert(node.id) {
-                let missing = evals::for_arrival(sight.state, node, since, sight.ids, sight.date);
-                by_job.extend(missing.into_iter().map(|eval| (eval.job.clone(), eval)));
-            }
-        }
-        if !by_job.is_empty() {
-            let evals = by_job.into_values().collect();
-            self.effects.push(Effect::Propose(Box::new(Command::PutEvals { evals })));
-        }
     }
 
     fn run_errand(&mut self, subject: Subject, commands: Vec<Command>) {
