@@ -10,7 +10,7 @@
 use std::collections::BTreeSet;
 
 use cos_model::link::AllocUpdate;
-use cos_model::{ClientStatus, Evaluation, Job, JobKey, Node, Timestamp, Trigger};
+use cos_model::{ClientStatus, Evaluation, Job, JobKey, JobKind, Node, Timestamp, Trigger};
 use cos_state::State;
 use cos_state::evaluations::eval_for_job;
 
@@ -18,7 +18,8 @@ use cos_state::evaluations::eval_for_job;
 pub type Ids<'a> = &'a mut dyn FnMut() -> u128;
 
 /// Returns one evaluation for each job of which an allocation failed by these reports and did not
-/// before.
+/// before, or ended although it is to be kept running: its agent stopped it while no server was
+/// heard of.
 pub fn for_failures(
     state: &State,
     updates: &[AllocUpdate],
@@ -27,16 +28,24 @@ pub fn for_failures(
 ) -> Vec<Evaluation> {
     let jobs: BTreeSet<JobKey> = updates
         .iter()
-        .filter(|update| update.client_status == ClientStatus::Failed)
-        .filter_map(|update| state.alloc(update.id))
-        .filter(|alloc| !alloc.is_terminal())
-        .map(|alloc| alloc.job_key().clone())
+        .filter_map(|update| Some((update.client_status, state.alloc(update.id)?)))
+        .filter(|(status, alloc)| match status {
+            ClientStatus::Failed => true,
+            ClientStatus::Complete => is_kept_running(alloc.job.kind),
+            _ => false,
+        })
+        .filter(|(_, alloc)| !alloc.is_terminal())
+        .map(|(_, alloc)| alloc.job_key().clone())
         .collect();
     jobs.iter()
         .filter_map(|key| state.job(key))
         .filter(|job| !job.stop)
         .map(|job| eval_for_job(job, Trigger::AllocFailure, ids(), now))
         .collect()
+}
+
+fn is_kept_running(kind: JobKind) -> bool {
+    matches!(kind, JobKind::Service | JobKind::System)
 }
 
 /// Returns one evaluation for each job of which an allocation was out of reach and is heard of again
@@ -85,7 +94,6 @@ fn glob_matches(pattern: &str, text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use cos_model::JobKind;
     use cos_state::Command;
     use proptest::prelude::*;
 
@@ -105,11 +113,13 @@ mod tests {
         };
         let failed = ClientStatus::Failed;
         assert_eq!(report(&mut world, &[(1, ClientStatus::Running)]), 0);
+        assert_eq!(report(&mut world, &[(1, ClientStatus::Complete)]), 1, "it was to run on");
         assert_eq!(report(&mut world, &[(1, failed), (2, failed)]), 1);
         world.report(1, failed, None);
         assert_eq!(report(&mut world, &[(1, failed)]), 0);
         world.apply(Command::StopJob { key: testing::key("web"), purge: false, eval: None });
         assert_eq!(report(&mut world, &[(3, failed)]), 0);
+        assert_eq!(report(&mut world, &[(3, ClientStatus::Complete)]), 0);
     }
 
     #[track_caller]
