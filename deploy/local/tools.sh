@@ -5,11 +5,12 @@ set -euo pipefail
 
 declare -A packages=(
   [cc]=gcc [curl]=curl [dig]=bind9-dnsutils [python3]=python3 [pip3]=python3-pip
-  [dockerd]=docker.io [iptables]=iptables [setsid]=util-linux
+  [dockerd]=docker.io [iptables]=iptables [setsid]=util-linux [ip]=iproute2 [openssl]=openssl
+  [faketime]=faketime
 )
 case "${1:-}" in
   run) needed=(cc curl setsid) ;;
-  test) needed=(cc curl setsid dig python3 pip3 dockerd iptables) ;;
+  test) needed=(cc curl setsid dig python3 pip3 dockerd iptables ip openssl faketime) ;;
   *) echo 'usage: tools.sh run|test' >&2; exit 2 ;;
 esac
 
