@@ -114,9 +114,3 @@ pub fn catalog_changes(events: &[(u64, Event)]) -> Vec<(u64, CatalogChange)> {
     };
     events.iter().filter_map(of).collect()
 }
-
-/// The changes of the catalog as all agents are told, if there are any.
-pub fn catalog_news(events: &[(u64, Event)]) -> Option<ToAgent> {
-    let changes = catalog_changes(events);
-    (!changes.is_empty()).then_some(ToAgent::CatalogChanged(changes))
-}

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use cos_model::catalog::CatalogChange;
-use cos_model::link::AllocUpdate;
+use cos_model::link::{AllocUpdate, ToAgent};
 use cos_model::{AllocId, EvalId, NodeId};
 use cos_server::dialogue;
 use cos_server::duties::{Duties, Subject};
@@ -501,7 +501,8 @@ impl Server {
     fn publish(&mut self, events: &[(u64, StateEvent)], context: &mut Context) {
         let index = self.state.index();
         let peer = self.peer();
-        let catalog = dialogue::catalog_news(events).map(Arc::new);
+        let changes = dialogue::catalog_changes(events);
+        let catalog = (!changes.is_empty()).then(|| Arc::new(ToAgent::CatalogChanged(changes)));
         for (id, stream) in &mut self.streams {
             let Some(told) = stream.told.filter(|told| *told < index) else { continue };
             let to = Peer::Agent(stream.agent);

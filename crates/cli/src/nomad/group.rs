@@ -6,6 +6,22 @@ use crate::client::escape;
 use crate::command::{Context, Failure, Program, Running};
 use crate::output::{at, list, pairs, row, structured, table, text};
 
+/// What is shown of each server's health: the names of the fields, which are the headings as well.
+const HEALTH_COLUMNS: [&str; 12] = [
+    "ID",
+    "Name",
+    "Address",
+    "SerfStatus",
+    "Version",
+    "Leader",
+    "Voter",
+    "Healthy",
+    "LastContact",
+    "LastTerm",
+    "LastIndex",
+    "StableSince",
+];
+
 /// The settings of autopilot as the API and the commands call them.
 const SETTINGS: [(&str, &str); 8] = [
     ("CleanupDeadServers", "cleanup-dead-servers"),
@@ -150,36 +166,9 @@ pub(crate) fn health(context: Context) -> Running {
                 ("Leader", text(&answer, "Leader")),
             ])
         );
-        let mut rows = vec![row([
-            "ID",
-            "Name",
-            "Address",
-            "SerfStatus",
-            "Version",
-            "Leader",
-            "Voter",
-            "Healthy",
-            "LastContact",
-            "LastTerm",
-            "LastIndex",
-            "StableSince",
-        ])];
+        let mut rows = vec![row(HEALTH_COLUMNS)];
         for server in list(&answer, "Servers") {
-            let cells = [
-                "ID",
-                "Name",
-                "Address",
-                "SerfStatus",
-                "Version",
-                "Leader",
-                "Voter",
-                "Healthy",
-                "LastContact",
-                "LastTerm",
-                "LastIndex",
-                "StableSince",
-            ];
-            rows.push(cells.map(|name| shown(at(server, name))).into());
+            rows.push(HEALTH_COLUMNS.map(|name| shown(at(server, name))).into());
         }
         println!("\n{}", table(&rows));
         Ok(0)
